@@ -1,0 +1,1 @@
+//! PeekabooBridge: UI automation through the app's permissions. Arrives with part 6.

@@ -1,0 +1,175 @@
+//! Every bound in one place, with where it comes from.
+//!
+//! `spec` = a fact of the original product's wire; `ours` = our own choice.
+
+use std::time::Duration;
+
+// ---- gateway: transport ----
+
+/// Bytes of an HTTP request head that we read before the upgrade. ours
+pub const HTTP_HEAD_BYTES: usize = 8 * 1024;
+/// Largest frame before login, bytes; a larger one closes with 1009. spec: gateway §2
+pub const PRE_AUTH_FRAME_BYTES: usize = 65_536;
+/// Largest frame after login, bytes (`policy.maxPayload`). spec: gateway §2
+pub const FRAME_BYTES: usize = 26_214_400;
+/// Bytes waiting to be sent to one peer (`policy.maxBufferedBytes`). spec: gateway §2
+pub const OUTBOX_BYTES: usize = 52_428_800;
+/// Bytes waiting to be sent to all peers of this process together. ours
+pub const OUTBOX_TOTAL_BYTES: usize = 256 * 1024 * 1024;
+/// From accept to `hello-ok`; then close 1000. spec: gateway §2
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
+/// Frames that may wait behind `connect`; one more closes with 1008. spec: gateway §2
+pub const HANDSHAKE_QUEUED_FRAMES: usize = 15;
+/// Sockets of one address that have not logged in. spec: gateway §2
+pub const PRE_AUTH_PER_ADDRESS: usize = 32;
+/// Sockets of all addresses that have not logged in. ours
+pub const PRE_AUTH_TOTAL: usize = 128;
+/// Peers that are logged in, all together. ours
+pub const PEERS_TOTAL: usize = 8_192;
+/// A ping goes out after this silence, and a peer without progress for as long is cut. spec: gateway §2
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// `tick` events (`policy.tickIntervalMs`). spec: gateway §2
+pub const TICK_INTERVAL: Duration = Duration::from_secs(30);
+/// How long we read and discard after our close frame. spec: gateway §2 "Close grace"
+pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Bytes we read and discard after our close frame. ours
+pub const CLOSE_DRAIN_BYTES: usize = 64 * 1024;
+/// Bytes of a close reason (RFC 6455 allows 125 with the code). spec: gateway §2
+pub const CLOSE_REASON_BYTES: usize = 123;
+/// Read buffer of one WebSocket, bytes; tungstenite zero-fills it on each read. ours
+pub const WS_READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Stack of a peer's thread, bytes. ours, see NOTES "Descriptors, stacks"
+pub const PEER_STACK_BYTES: usize = 256 * 1024;
+/// Nesting of relayed JSON. spec: security-cases H17 row
+pub const RELAYED_JSON_DEPTH: usize = 128;
+/// Nesting of JSON that we judge (connect, request envelope, system.run, approvals). spec: H17
+pub const STRICT_JSON_DEPTH: usize = 32;
+/// Descriptors we ask for at start. ours
+pub const OPEN_FILES: u64 = 16_384;
+/// Pause after an accept that failed for want of descriptors. ours
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+// ---- gateway: sessions ----
+
+/// Calls of methods that the role may not call, in a row, before the session is closed. spec: gateway §4
+pub const UNAUTHORIZED_IN_A_ROW: u32 = 11;
+/// Skew of `device.signedAt` either way. spec: gateway §3
+pub const DEVICE_SIGNATURE_SKEW: Duration = Duration::from_secs(120);
+/// `node.invoke` without `timeoutMs`. spec: gateway §5
+pub const INVOKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest `timeoutMs` that a caller may ask for; 0 asks for none and gets this. ours
+pub const INVOKE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Invocations waiting for one node. ours
+pub const INVOKES_PER_NODE: usize = 512;
+/// Invocations waiting for all nodes. ours
+pub const INVOKES_TOTAL: usize = 4_096;
+/// Pairing requests waiting, devices and surfaces each. ours
+pub const PAIRING_PENDING: usize = 64;
+/// Pending device requests are forgotten after this. spec: exec g.7
+pub const PAIRING_PENDING_TTL: Duration = Duration::from_secs(300);
+/// Paired devices on record. ours
+pub const PAIRED_DEVICES: usize = 4_096;
+/// Commands, caps or permissions that one node may declare. ours
+pub const DECLARED_NAMES: usize = 256;
+/// Bytes of a name that a peer declares (display name, command, cap). ours
+pub const DECLARED_NAME_BYTES: usize = 256;
+/// Wrong shared secrets of one (address, class) inside the window before lock-out. spec: gateway §2, A09
+pub const AUTH_FAILURES: usize = 10;
+/// The window of [`AUTH_FAILURES`]. spec: gateway §2
+pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Lock-out of a loopback address without Origin. spec: security-cases A09 row
+pub const AUTH_LOCKOUT: Duration = Duration::from_secs(60);
+
+// ---- exec socket ----
+
+/// Bytes of one request line. spec: exec b.1
+pub const EXEC_LINE_BYTES: usize = 256_000;
+/// Bytes of one answer line that a client accepts. spec: gateway §8
+pub const EXEC_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// From accept to the first newline. ours, exec b.5
+pub const EXEC_LINE_DEADLINE: Duration = Duration::from_secs(5);
+/// Skew of `ts` either way. spec: exec b.3
+pub const EXEC_TTL: Duration = Duration::from_secs(10);
+/// Connections served at once; more wait in the listen queue. ours
+pub const EXEC_CONNECTIONS: usize = 64;
+/// Nonces remembered; when full, new requests are refused. ours, H01
+pub const NONCES: usize = 8_192;
+/// Bytes of a nonce (the real client sends 32). spec: exec b.5
+pub const NONCE_BYTES: usize = 64;
+/// A blank line goes to a waiting client this often. ours, NOTES
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
+/// What a client that names no limit allows for the whole exchange. spec: gateway §8
+pub const EXEC_CLIENT_DEADLINE: Duration = Duration::from_secs(20);
+/// Shortest token of the exec socket, characters. spec: exec b.5
+pub const EXEC_TOKEN_CHARS: usize = 16;
+/// Bytes that `sun_path` holds without the NUL.
+#[cfg(target_os = "macos")]
+pub const SUN_PATH_BYTES: usize = 103;
+/// Bytes that `sun_path` holds without the NUL.
+#[cfg(not(target_os = "macos"))]
+pub const SUN_PATH_BYTES: usize = 107;
+
+// ---- commands ----
+
+/// Elements of argv. ours
+pub const ARGV_ELEMENTS: usize = 4_096;
+/// Bytes of argv together. ours
+pub const ARGV_BYTES: usize = 128 * 1024;
+/// Environment overrides in one request. ours
+pub const ENV_OVERRIDES: usize = 256;
+/// stdout and stderr together, bytes; the rest is discarded. spec: exec e.2
+pub const OUTPUT_BYTES: usize = 200_000;
+/// UTF-16 units of the output tail in `exec.finished`. spec: exec e.3
+pub const EVENT_OUTPUT_UNITS: usize = 20_000;
+/// From TERM to KILL. spec: exec e.2
+pub const KILL_GRACE: Duration = Duration::from_millis(300);
+/// After exit, the pipes are read until this long silent. spec: exec e.2
+pub const DRAIN_SILENCE: Duration = Duration::from_millis(100);
+/// After exit, the pipes are read at most this long. spec: exec e.2
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// Longest run. ours
+pub const RUN_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Runs under way at once on one host. ours
+pub const RUNS_AT_ONCE: usize = 64;
+/// Names that one `system.which` may ask for. ours
+pub const WHICH_BINS: usize = 1_024;
+
+// ---- approvals ----
+
+/// How long a person has to answer one prompt. ours
+pub const PROMPT_DEADLINE: Duration = Duration::from_secs(120);
+/// Prompts waiting behind the one that is shown. ours
+pub const PROMPTS_QUEUED: usize = 32;
+/// How long a prepared plan may be redeemed. spec: DESIGN "Decisions and edits from outside"
+pub const PREPARED_PLAN_TTL: Duration = Duration::from_secs(30 * 60);
+/// Prepared plans remembered a connection. ours
+pub const PREPARED_PLANS: usize = 256;
+
+// ---- state ----
+
+/// Bytes of a document of ours (approvals, config, devices). ours, A139
+pub const DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a token or key file. ours
+pub const SECRET_FILE_BYTES: u64 = 64 * 1024;
+/// How long we wait for another writer's lock on a document. ours
+pub const DOCUMENT_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Shortest shared token or password that we accept, characters. ours, A03
+pub const SHARED_SECRET_CHARS: usize = 8;
+
+// ---- client ----
+
+/// Time to connect, to get the challenge, and to get `hello-ok`, each. spec: gateway §2
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// A request without a deadline of its own. spec: gateway §2
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// First pause before reconnecting; doubles. spec: gateway §2
+pub const RECONNECT_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause before reconnecting. spec: gateway §2
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// Requests of one client connection that wait for an answer. ours
+pub const REQUESTS_IN_FLIGHT: usize = 1_024;
+
+// ---- logs ----
+
+/// Bytes of one log line. ours, A155
+pub const LOG_LINE_BYTES: usize = 2_048;

@@ -1,0 +1,2 @@
+//! Arguments in, one command called, exit code out.
+fn main() {}

@@ -1,0 +1,11 @@
+//! What crosses the wires, as types. No I/O, no clock, no policy.
+
+pub mod connect;
+pub mod error;
+pub mod exec_host;
+pub mod frame;
+pub mod node;
+pub mod policy;
+pub mod schema;
+pub mod strict;
+pub mod text;

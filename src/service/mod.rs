@@ -1,0 +1,1 @@
+//! Launchd agents and systemd user units. Arrives with part 3.

@@ -1,0 +1,12 @@
+//! libc behind safe functions: the only unsafe code in this crate.
+//!
+//! What no test on Linux will show about macOS stands beside the guard as a comment.
+
+pub mod clock;
+pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
+pub mod terminal;
+pub mod wake;
