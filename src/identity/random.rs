@@ -32,10 +32,9 @@ pub fn token<const N: usize>() -> Secret {
 /// A random UUID (version 4), lower case.
 pub fn uuid() -> String {
     let mut raw = bytes::<16>();
-    if let [.., version, _, variant, _, _, _, _, _, _, _] = &mut raw {
-        *version = (*version & 0x0F) | 0x40;
-        *variant = (*variant & 0x3F) | 0x80;
-    }
+    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut raw;
+    *version = (*version & 0x0F) | 0x40;
+    *variant = (*variant & 0x3F) | 0x80;
     let hex = data_encoding::HEXLOWER.encode(&raw);
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))

@@ -26,8 +26,8 @@ pub struct Request<'a> {
     pub params: Option<&'a RawValue>,
     #[serde(borrow, default)]
     traceparent: Option<Cow<'a, str>>,
-    #[serde(rename = "expectedProfileId", borrow, default)]
-    expected_profile_id: Option<Cow<'a, str>>,
+    #[serde(rename = "expectedProfileId", default)]
+    _expected_profile_id: Option<serde::de::IgnoredAny>,
 }
 
 const REQUEST: &[Member] = &[

@@ -1,1 +1,8 @@
-//! (stub)
+//! Bytes to messages and back, blocking: WebSocket peer, JSON line, Unix-socket lease.
+
+pub mod http;
+pub mod lease;
+pub mod line;
+pub mod outbox;
+pub mod peer;
+pub mod stream;
