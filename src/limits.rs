@@ -77,6 +77,8 @@ pub const DECLARED_NAME_BYTES: usize = 256;
 pub const AUTH_FAILURES: usize = 10;
 /// The window of [`AUTH_FAILURES`]. spec: gateway §2
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Lock-out of an address with an allowed Origin. spec: security-cases A09 row
+pub const AUTH_LOCKOUT_ORIGIN: Duration = Duration::from_secs(300);
 /// Lock-out of a loopback address without Origin. spec: security-cases A09 row
 pub const AUTH_LOCKOUT: Duration = Duration::from_secs(60);
 

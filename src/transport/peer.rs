@@ -87,8 +87,7 @@ pub struct Peer {
 impl Peer {
     /// Takes over an upgraded stream; `early` are bytes that came with the upgrade. Until
     /// [`Peer::logged_in`], messages may have [`limits::PRE_AUTH_FRAME_BYTES`].
-    pub fn new(stream: Stream, early: Vec<u8>, role: Role) -> Self {
-        let stream = Arc::new(stream);
+    pub fn new(stream: Arc<Stream>, early: Vec<u8>, role: Role) -> Self {
         let outbox = Outbox::new(Arc::clone(&stream), role);
         let config = WebSocketConfig::default()
             .read_buffer_size(limits::WS_READ_BUFFER_BYTES)

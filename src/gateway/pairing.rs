@@ -1,0 +1,635 @@
+//! Two approvals, kept on disk: the device (admits the connection) and the surface (what the node
+//! offers). Source: spec gateway §5, exec g.7; cases A24, A35, A36, A39–A44, H20.
+
+use super::command_policy;
+use super::scope::{self, Role};
+use crate::identity::{random, secret};
+use crate::limits;
+use crate::protocol::connect::{ClientInfo, normalised};
+use crate::state::StateError;
+use crate::state::paths::StateDir;
+use crate::state::store::Store;
+use crate::sys::clock;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// What a node offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surface {
+    /// `system`, `canvas` …
+    #[serde(default)]
+    pub caps: Vec<String>,
+    /// Commands.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Permissions that the node's machine grants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<BTreeMap<String, bool>>,
+}
+
+impl Surface {
+    /// Whether `other` offers nothing that this one does not.
+    fn holds(&self, other: &Self) -> bool {
+        other.caps.iter().all(|cap| self.caps.contains(cap))
+            && other.commands.iter().all(|command| self.commands.contains(command))
+    }
+}
+
+/// A token of one role. Only its hash is kept (H20).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenRecord {
+    sha256: String,
+    scopes: Vec<String>,
+    created_at_ms: i64,
+}
+
+/// A device that was admitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceRecord {
+    /// Hash of the key.
+    pub device_id: String,
+    /// The key, base64url.
+    pub public_key: String,
+    /// As it introduced itself.
+    pub client: ClientInfo,
+    /// Roles that were approved.
+    pub roles: Vec<String>,
+    /// Operator scopes that were approved.
+    pub scopes: Vec<String>,
+    /// `silent`, `owner` or `local-app`.
+    pub approved_via: String,
+    /// Milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// Milliseconds since 1970.
+    pub approved_at_ms: i64,
+    tokens: BTreeMap<String, TokenRecord>,
+}
+
+/// A device that waits for an approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingDevice {
+    /// Names the request.
+    pub request_id: String,
+    /// Hash of the key.
+    pub device_id: String,
+    /// The key, base64url.
+    pub public_key: String,
+    /// As it introduces itself.
+    pub client: ClientInfo,
+    /// Role asked for.
+    pub role: String,
+    /// Scopes asked for.
+    pub scopes: Vec<String>,
+    /// The device is already paired and asks for more, or has changed.
+    pub is_repair: bool,
+    /// Milliseconds since 1970.
+    pub ts: i64,
+}
+
+/// A surface that was approved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SurfaceRecord {
+    /// The device id.
+    pub node_id: String,
+    /// What may be used.
+    pub surface: Surface,
+    /// As it introduced itself when it was approved.
+    pub client: ClientInfo,
+    /// A name that the owner gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Milliseconds since 1970.
+    pub created_at_ms: i64,
+    /// Milliseconds since 1970.
+    pub approved_at_ms: i64,
+    /// Milliseconds since 1970; kept in memory, saved with the next change.
+    pub last_seen_at_ms: i64,
+    /// `connect` or `disconnect`.
+    pub last_seen_reason: String,
+}
+
+/// A surface that waits for an approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingSurface {
+    /// Names the request; another one than the device's.
+    pub request_id: String,
+    /// The device id.
+    pub node_id: String,
+    /// What it declares.
+    pub surface: Surface,
+    /// As it introduces itself.
+    pub client: ClientInfo,
+    /// Milliseconds since 1970.
+    pub ts: i64,
+}
+
+/// Who wants in.
+pub struct DeviceClaim<'a> {
+    /// Checked against the key.
+    pub device_id: &'a str,
+    /// Checked against the signature.
+    pub public_key: &'a str,
+    /// Claims.
+    pub client: &'a ClientInfo,
+    /// Asked for.
+    pub role: Role,
+    /// Asked for.
+    pub scopes: &'a [String],
+}
+
+/// A device is in.
+pub struct Admitted {
+    /// A token that was minted just now, to be shown once; and when.
+    pub new_token: Option<(secret::Secret, i64)>,
+}
+
+/// A device is not in yet.
+pub struct PairingRequired {
+    /// `not-paired`, `role-upgrade`, `scope-upgrade`, `metadata-upgrade`.
+    pub reason: &'static str,
+    /// The request that an owner can approve.
+    pub request: PendingDevice,
+    /// The request is new: tell the owners.
+    pub is_new: bool,
+    /// What is approved so far.
+    pub approved: Option<(Vec<String>, Vec<String>)>,
+}
+
+/// Why a device did not get in.
+pub enum NotAdmitted {
+    /// An owner must approve.
+    Required(Box<PairingRequired>),
+    /// Too many requests wait, or the record cannot be written.
+    Failed(String),
+}
+
+/// The state of a node's surface after it declared one.
+#[derive(Clone, Debug, Default)]
+pub struct SurfaceState {
+    /// What was approved, whatever is declared now.
+    pub approved: Option<Surface>,
+    /// The request that waits, and whether it is new.
+    pub pending: Option<(PendingSurface, bool)>,
+}
+
+/// The app that runs in this process, and exactly what it declares.
+struct LocalApp {
+    device_id: String,
+    surface: Surface,
+}
+
+type ById<T> = BTreeMap<String, T>;
+
+/// All records.
+pub struct Pairing {
+    devices: ById<DeviceRecord>,
+    pending_devices: ById<PendingDevice>,
+    surfaces: ById<SurfaceRecord>,
+    pending_surfaces: ById<PendingSurface>,
+    local_app: Option<LocalApp>,
+    stores: Stores,
+}
+
+struct Stores {
+    devices: Store<ById<DeviceRecord>>,
+    pending_devices: Store<ById<PendingDevice>>,
+    surfaces: Store<ById<SurfaceRecord>>,
+    pending_surfaces: Store<ById<PendingSurface>>,
+}
+
+impl Pairing {
+    /// Reads the records.
+    ///
+    /// # Errors
+    /// A record file is unsafe or broken; it stays as it is.
+    pub fn load(state: &StateDir) -> Result<Self, StateError> {
+        let stores = Stores {
+            devices: Store::new(state.devices_paired()),
+            pending_devices: Store::new(state.devices_pending()),
+            surfaces: Store::new(state.nodes_paired()),
+            pending_surfaces: Store::new(state.nodes_pending()),
+        };
+        Ok(Self {
+            devices: stores.devices.load()?,
+            pending_devices: stores.pending_devices.load()?,
+            surfaces: stores.surfaces.load()?,
+            pending_surfaces: stores.pending_surfaces.load()?,
+            local_app: None,
+            stores,
+        })
+    }
+
+    /// The app in this process hands over its node's device id and exact surface: a fact about
+    /// this process, not about where a connection comes from.
+    pub fn set_local_app(&mut self, device_id: String, surface: Surface) {
+        self.local_app = Some(LocalApp { device_id, surface });
+    }
+
+    // ---- devices ----
+
+    /// Whether a device may connect as it asks. `silent` = the connection may pair for the first
+    /// time without a question (spec §3: right shared secret, direct local, no Origin).
+    ///
+    /// # Errors
+    /// [`NotAdmitted`].
+    pub fn admit(&mut self, claim: &DeviceClaim<'_>, silent: bool) -> Result<Admitted, NotAdmitted> {
+        let is_local_app = self.is_local_app(claim.device_id) && claim.role == Role::Node;
+        let Some(record) = self.devices.get(claim.device_id) else {
+            if silent || is_local_app {
+                let via = if is_local_app { "local-app" } else { "silent" };
+                return self.pair_now(claim, via).map_err(|error| NotAdmitted::Failed(error.to_string()));
+            }
+            return Err(self.require(claim, "not-paired"));
+        };
+        let same_metadata = pinned(&record.client) == pinned(claim.client);
+        let has_role = record.roles.iter().any(|role| role == claim.role.word());
+        let scopes_fit = claim.role == Role::Node || scope::covers(&record.scopes, claim.scopes);
+        if record.public_key != claim.public_key || !same_metadata {
+            return Err(self.require(claim, "metadata-upgrade"));
+        }
+        if !has_role {
+            return Err(self.require(claim, "role-upgrade"));
+        }
+        if !scopes_fit {
+            return Err(self.require(claim, "scope-upgrade"));
+        }
+        if record.tokens.contains_key(claim.role.word()) {
+            return Ok(Admitted { new_token: None });
+        }
+        let scopes = if claim.role == Role::Operator { record.scopes.clone() } else { Vec::new() };
+        self.mint(claim.device_id, claim.role, scopes).map_err(|error| NotAdmitted::Failed(error.to_string()))
+    }
+
+    /// The scopes of a device token, if it is this device's for this role.
+    pub fn token_scopes(&self, device_id: &str, role: Role, token: &[u8]) -> Option<Vec<String>> {
+        let record = self.devices.get(device_id)?;
+        let known = record.tokens.get(role.word())?;
+        let given = hash(token);
+        let right = secret::equal(known.sha256.as_bytes(), given.as_bytes());
+        let approved = record.roles.iter().any(|approved| approved == role.word());
+        // Never more than the record allows now (A36).
+        (right && approved)
+            .then(|| known.scopes.iter().filter(|scope| scope::satisfies(&record.scopes, scope)).cloned().collect())
+    }
+
+    fn pair_now(&mut self, claim: &DeviceClaim<'_>, via: &str) -> Result<Admitted, StateError> {
+        if self.devices.len() >= limits::PAIRED_DEVICES {
+            return Err(StateError::full("paired devices", limits::PAIRED_DEVICES));
+        }
+        let scopes = if claim.role == Role::Operator { claim.scopes.to_vec() } else { Vec::new() };
+        let now = clock::wall_ms();
+        let record = DeviceRecord {
+            device_id: claim.device_id.to_owned(),
+            public_key: claim.public_key.to_owned(),
+            client: claim.client.clone(),
+            roles: vec![claim.role.word().to_owned()],
+            scopes: scopes.clone(),
+            approved_via: via.to_owned(),
+            created_at_ms: now,
+            approved_at_ms: now,
+            tokens: BTreeMap::new(),
+        };
+        self.devices.insert(claim.device_id.to_owned(), record);
+        self.pending_devices.retain(|_, pending| pending.device_id != claim.device_id);
+        self.mint(claim.device_id, claim.role, scopes)
+    }
+
+    /// A new token for a role; shown once, kept as a hash.
+    fn mint(&mut self, device_id: &str, role: Role, scopes: Vec<String>) -> Result<Admitted, StateError> {
+        let token = random::token::<{ random::TOKEN_BYTES }>();
+        let now = clock::wall_ms();
+        if let Some(record) = self.devices.get_mut(device_id) {
+            let known = TokenRecord { sha256: hash(token.expose()), scopes, created_at_ms: now };
+            record.tokens.insert(role.word().to_owned(), known);
+        }
+        self.save_devices()?;
+        Ok(Admitted { new_token: Some((token, now)) })
+    }
+
+    fn require(&mut self, claim: &DeviceClaim<'_>, reason: &'static str) -> NotAdmitted {
+        let now = clock::wall_ms();
+        self.forget_old_devices(now);
+        let approved = self.devices.get(claim.device_id).map(|record| (record.roles.clone(), record.scopes.clone()));
+        let same = self.pending_devices.values().find(|pending| {
+            pending.device_id == claim.device_id
+                && pending.role == claim.role.word()
+                && pending.scopes == claim.scopes
+                && pinned(&pending.client) == pinned(claim.client)
+        });
+        if let Some(request) = same {
+            let request = request.clone();
+            return NotAdmitted::Required(Box::new(PairingRequired { reason, request, is_new: false, approved }));
+        }
+        // One request a device: a changed one replaces it under a new id, so that nobody approves
+        // what they have not seen.
+        self.pending_devices.retain(|_, pending| pending.device_id != claim.device_id);
+        if self.pending_devices.len() >= limits::PAIRING_PENDING {
+            return NotAdmitted::Failed(format!(
+                "{} pairing requests wait already; approve or reject some, or wait five minutes",
+                limits::PAIRING_PENDING
+            ));
+        }
+        let request = PendingDevice {
+            request_id: random::uuid(),
+            device_id: claim.device_id.to_owned(),
+            public_key: claim.public_key.to_owned(),
+            client: claim.client.clone(),
+            role: claim.role.word().to_owned(),
+            scopes: claim.scopes.to_vec(),
+            is_repair: approved.is_some(),
+            ts: now,
+        };
+        self.pending_devices.insert(request.request_id.clone(), request.clone());
+        if let Err(error) = self.save_devices() {
+            return NotAdmitted::Failed(error.to_string());
+        }
+        NotAdmitted::Required(Box::new(PairingRequired { reason, request, is_new: true, approved }))
+    }
+
+    fn forget_old_devices(&mut self, now: i64) {
+        let ttl = i64::try_from(limits::PAIRING_PENDING_TTL.as_millis()).unwrap_or(i64::MAX);
+        self.pending_devices.retain(|_, pending| now.saturating_sub(pending.ts) < ttl);
+    }
+
+    /// Requests that wait, and devices that are in.
+    pub fn devices(&mut self) -> (Vec<PendingDevice>, Vec<DeviceRecord>) {
+        self.forget_old_devices(clock::wall_ms());
+        (self.pending_devices.values().cloned().collect(), self.devices.values().cloned().collect())
+    }
+
+    /// One request that waits.
+    pub fn pending_device(&mut self, request_id: &str) -> Option<PendingDevice> {
+        self.forget_old_devices(clock::wall_ms());
+        self.pending_devices.get(request_id).cloned()
+    }
+
+    /// Admits the device of a request: merges role and scopes into its record.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn approve_device(&mut self, request_id: &str) -> Result<Option<DeviceRecord>, StateError> {
+        let Some(request) = self.pending_devices.remove(request_id) else { return Ok(None) };
+        let now = clock::wall_ms();
+        let record = self.devices.entry(request.device_id.clone()).or_insert_with(|| DeviceRecord {
+            device_id: request.device_id.clone(),
+            public_key: request.public_key.clone(),
+            client: request.client.clone(),
+            roles: Vec::new(),
+            scopes: Vec::new(),
+            approved_via: "owner".to_owned(),
+            created_at_ms: now,
+            approved_at_ms: now,
+            tokens: BTreeMap::new(),
+        });
+        record.client = request.client;
+        record.approved_at_ms = now;
+        if !record.roles.contains(&request.role) {
+            record.roles.push(request.role.clone());
+        }
+        if request.role == Role::Operator.word() {
+            for scope in request.scopes {
+                if !record.scopes.contains(&scope) {
+                    record.scopes.push(scope);
+                }
+            }
+        }
+        // The old token of the role carries the old scopes; a new one comes with the next connect.
+        record.tokens.remove(&request.role);
+        let record = record.clone();
+        self.save_devices()?;
+        Ok(Some(record))
+    }
+
+    /// Forgets a request.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn reject_device(&mut self, request_id: &str) -> Result<Option<PendingDevice>, StateError> {
+        let request = self.pending_devices.remove(request_id);
+        if request.is_some() {
+            self.save_devices()?;
+        }
+        Ok(request)
+    }
+
+    /// Forgets a device, its tokens and its surface.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn remove_device(&mut self, device_id: &str) -> Result<bool, StateError> {
+        if self.devices.remove(device_id).is_none() {
+            return Ok(false);
+        }
+        self.pending_devices.retain(|_, pending| pending.device_id != device_id);
+        self.save_devices()?;
+        self.remove_surface(device_id)?;
+        Ok(true)
+    }
+
+    fn save_devices(&self) -> Result<(), StateError> {
+        self.stores.devices.update(|stored| stored.clone_from(&self.devices))?;
+        self.stores.pending_devices.update(|stored| stored.clone_from(&self.pending_devices))
+    }
+
+    // ---- surfaces ----
+
+    /// A node declares what it offers.
+    ///
+    /// # Errors
+    /// Too many requests wait, or the record cannot be written.
+    pub fn declare(&mut self, node_id: &str, surface: &Surface, client: &ClientInfo) -> Result<SurfaceState, StateError> {
+        let now = clock::wall_ms();
+        if self.is_local_app(node_id) && self.local_app.as_ref().is_some_and(|app| app.surface.holds(surface)) {
+            self.store_surface(node_id, surface.clone(), client, now);
+            self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
+            self.save_surfaces()?;
+        }
+        if let Some(record) = self.surfaces.get_mut(node_id) {
+            record.last_seen_at_ms = now;
+            record.last_seen_reason = "connect".to_owned();
+            if record.surface.holds(surface) {
+                record.surface.permissions.clone_from(&surface.permissions);
+                let approved = Some(record.surface.clone());
+                if self.pending_surfaces.values().any(|pending| pending.node_id == node_id) {
+                    self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
+                    self.save_surfaces()?;
+                }
+                return Ok(SurfaceState { approved, pending: None });
+            }
+        }
+        let approved = self.surfaces.get(node_id).map(|record| record.surface.clone());
+        let same = self.pending_surfaces.values().find(|pending| pending.node_id == node_id && pending.surface == *surface);
+        if let Some(pending) = same {
+            return Ok(SurfaceState { approved, pending: Some((pending.clone(), false)) });
+        }
+        self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
+        if self.pending_surfaces.len() >= limits::PAIRING_PENDING {
+            return Err(StateError::full("surface requests", limits::PAIRING_PENDING));
+        }
+        let pending = PendingSurface {
+            request_id: random::uuid(),
+            node_id: node_id.to_owned(),
+            surface: surface.clone(),
+            client: client.clone(),
+            ts: now,
+        };
+        self.pending_surfaces.insert(pending.request_id.clone(), pending.clone());
+        self.save_surfaces()?;
+        Ok(SurfaceState { approved, pending: Some((pending, true)) })
+    }
+
+    /// Requests that wait, and surfaces that are approved.
+    pub fn surfaces(&self) -> (Vec<PendingSurface>, Vec<SurfaceRecord>) {
+        (self.pending_surfaces.values().cloned().collect(), self.surfaces.values().cloned().collect())
+    }
+
+    /// One request that waits.
+    pub fn pending_surface(&self, request_id: &str) -> Option<&PendingSurface> {
+        self.pending_surfaces.get(request_id)
+    }
+
+    /// What waits for one node.
+    pub fn pending_surface_of(&self, node_id: &str) -> Option<&PendingSurface> {
+        self.pending_surfaces.values().find(|pending| pending.node_id == node_id)
+    }
+
+    /// The approved surface of one node.
+    pub fn surface(&self, node_id: &str) -> Option<&SurfaceRecord> {
+        self.surfaces.get(node_id)
+    }
+
+    /// Devices that are in as nodes.
+    pub fn node_devices(&self) -> impl Iterator<Item = &DeviceRecord> {
+        self.devices.values().filter(|record| record.roles.iter().any(|role| role == Role::Node.word()))
+    }
+
+    /// Approves the surface of a request.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn approve_surface(&mut self, request_id: &str) -> Result<Option<SurfaceRecord>, StateError> {
+        let Some(request) = self.pending_surfaces.remove(request_id) else { return Ok(None) };
+        self.store_surface(&request.node_id, request.surface, &request.client, clock::wall_ms());
+        self.save_surfaces()?;
+        Ok(self.surfaces.get(&request.node_id).cloned())
+    }
+
+    /// Forgets a request.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn reject_surface(&mut self, request_id: &str) -> Result<Option<PendingSurface>, StateError> {
+        let request = self.pending_surfaces.remove(request_id);
+        if request.is_some() {
+            self.save_surfaces()?;
+        }
+        Ok(request)
+    }
+
+    /// Forgets an approved surface and what waits for the node.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn remove_surface(&mut self, node_id: &str) -> Result<bool, StateError> {
+        let known = self.surfaces.remove(node_id).is_some();
+        self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
+        self.save_surfaces()?;
+        Ok(known)
+    }
+
+    /// Notes that a node has gone.
+    pub fn node_left(&mut self, node_id: &str) {
+        if let Some(record) = self.surfaces.get_mut(node_id) {
+            record.last_seen_at_ms = clock::wall_ms();
+            record.last_seen_reason = "disconnect".to_owned();
+        }
+    }
+
+    fn store_surface(&mut self, node_id: &str, surface: Surface, client: &ClientInfo, now: i64) {
+        let old = self.surfaces.get(node_id);
+        let record = SurfaceRecord {
+            node_id: node_id.to_owned(),
+            surface,
+            client: client.clone(),
+            label: old.and_then(|old| old.label.clone()),
+            created_at_ms: old.map_or(now, |old| old.created_at_ms),
+            approved_at_ms: now,
+            last_seen_at_ms: now,
+            last_seen_reason: "connect".to_owned(),
+        };
+        self.surfaces.insert(node_id.to_owned(), record);
+    }
+
+    fn save_surfaces(&self) -> Result<(), StateError> {
+        self.stores.surfaces.update(|stored| stored.clone_from(&self.surfaces))?;
+        self.stores.pending_surfaces.update(|stored| stored.clone_from(&self.pending_surfaces))
+    }
+
+    fn is_local_app(&self, device_id: &str) -> bool {
+        self.local_app.as_ref().is_some_and(|app| app.device_id == device_id)
+    }
+}
+
+impl PendingSurface {
+    /// Scopes that an approver needs.
+    pub fn required_scopes(&self) -> Vec<&'static str> {
+        command_policy::required_approve_scopes(&self.surface.commands)
+    }
+}
+
+impl DeviceRecord {
+    /// `{role, scopes, createdAtMs}` of each token, never the token.
+    pub fn token_rows(&self) -> Vec<serde_json::Value> {
+        self.tokens
+            .iter()
+            .map(|(role, token)| {
+                serde_json::json!({"role": role, "scopes": token.scopes, "createdAtMs": token.created_at_ms})
+            })
+            .collect()
+    }
+}
+
+fn hash(token: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(token))
+}
+
+/// Platform and family as they are pinned: macOS version digits do not count, and the node host's
+/// `darwin` is `macos` (A43 and its row).
+fn pinned(client: &ClientInfo) -> (String, String) {
+    let mut platform = normalised(&client.platform);
+    if client.id == "node-host" && platform == "darwin" {
+        platform = "macos".to_owned();
+    }
+    if let Some(rest) = platform.strip_prefix("macos")
+        && rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ' '))
+    {
+        platform = "macos".to_owned();
+    }
+    (platform, normalised(client.device_family.as_deref().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macos_updates_are_no_change_and_other_platforms_are() {
+        let client = |platform: &str, family: &str| ClientInfo {
+            id: "node-host".into(),
+            platform: platform.into(),
+            device_family: Some(family.into()),
+            ..ClientInfo::default()
+        };
+        assert_eq!(pinned(&client("macos 15.5", "Mac")), pinned(&client("macos 16.0.1", "mac")));
+        assert_eq!(pinned(&client("darwin", "Mac")), pinned(&client("macos", "Mac")));
+        assert_ne!(pinned(&client("linux", "Linux")), pinned(&client("macos", "Mac")));
+        assert_ne!(pinned(&client("macos x", "Mac")), pinned(&client("macos", "Mac")));
+    }
+}

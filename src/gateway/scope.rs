@@ -1,0 +1,52 @@
+//! Scopes and roles. Source: spec gateway §4.
+
+/// Satisfies every scope.
+pub const ADMIN: &str = "operator.admin";
+/// Looks.
+pub const READ: &str = "operator.read";
+/// Acts; satisfies read.
+pub const WRITE: &str = "operator.write";
+/// Approves devices and surfaces.
+pub const PAIRING: &str = "operator.pairing";
+/// Answers exec approvals.
+pub const APPROVALS: &str = "operator.approvals";
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Asks.
+    Operator,
+    /// Does.
+    Node,
+}
+
+impl Role {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Node => "node",
+        }
+    }
+
+    /// The exact word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "operator" => Some(Self::Operator),
+            "node" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
+/// Whether `granted` satisfies `needed`.
+pub fn satisfies(granted: &[String], needed: &str) -> bool {
+    granted.iter().any(|scope| {
+        scope == needed || scope == ADMIN || (scope == WRITE && matches!(needed, READ | "operator.talk"))
+    })
+}
+
+/// Whether every scope of `wanted` is satisfied by `granted`.
+pub fn covers(granted: &[String], wanted: &[String]) -> bool {
+    wanted.iter().all(|scope| satisfies(granted, scope))
+}
