@@ -178,6 +178,7 @@ fn check_file(file: &File, path: &Path, care: Care) -> Result<(), StateError> {
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+const STICKY: u32 = 0o1000;
 
 /// False if the directory of `path` does not exist.
 fn parent_is_safe(path: &Path) -> Result<bool, StateError> {
@@ -196,7 +197,7 @@ fn parent_is_safe(path: &Path) -> Result<bool, StateError> {
         return refuse("it belongs to another user");
     }
     // In a sticky directory others cannot replace a file of ours.
-    if metadata.mode() & 0o022 != 0 && metadata.mode() & u32::from(libc::S_ISVTX) == 0 {
+    if metadata.mode() & 0o022 != 0 && metadata.mode() & STICKY == 0 {
         return refuse("others may write in it; chmod it to 700");
     }
     Ok(true)

@@ -163,7 +163,7 @@ impl Reader<'_> {
 
     fn escape(&mut self, text: &mut String) -> Result<(), Json5Error> {
         let Some(character) = self.peek() else { return self.error("the text ends inside a string") };
-        if character.is_ascii_digit() && !(character == '0' && !self.second_is_digit()) {
+        if character.is_ascii_digit() && (character != '0' || self.second_is_digit()) {
             return self.error("an escape may not be a digit");
         }
         self.next();

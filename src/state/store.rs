@@ -28,6 +28,14 @@ impl<T: Default + Serialize + DeserializeOwned> Store<T> {
         self.read(Care::Document)
     }
 
+    /// Like [`Store::load`] for those who only look: not even a loosened mode is repaired.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn inspect(&self) -> Result<T, StateError> {
+        self.read(Care::Inspect)
+    }
+
     /// Reads, changes and writes under the document's lock; nothing is written when `change`
     /// leaves the value as it was.
     ///
