@@ -1,3 +1,19 @@
 //! What lies on disk: paths, atomic 0600 writes, locks, config, approvals document, stores.
 
 pub mod approvals;
+pub mod config;
+pub mod device_key;
+pub mod device_tokens;
+pub mod environment;
+pub mod error;
+pub mod files;
+pub mod json5;
+pub mod locks;
+pub mod paths;
+pub mod store;
+
+pub use environment::Environment;
+pub use error::StateError;
+pub use files::Care;
+pub use locks::{DocumentLock, InstanceLock};
+pub use paths::StateDir;

@@ -1,0 +1,345 @@
+//! The owner's `openclaw.json`, as far as it concerns us. Read as JSON5, never rewritten; unknown
+//! keys are ignored; what we would have to understand but do not support stops the start with the
+//! key's name. Source: DESIGN "State", issue "Drop-in spelling".
+
+use super::{Care, DocumentLock, Environment, StateDir, StateError, files, json5, store};
+use crate::identity::random;
+use crate::identity::secret::Secret;
+use crate::limits;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `gateway.port` when nothing says otherwise. Source: spec gateway §1.
+pub const DEFAULT_PORT: u16 = 18_789;
+
+/// Where the gateway of this machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayMode {
+    /// Here.
+    Local,
+    /// Elsewhere; we reach it through a tunnel.
+    Remote,
+}
+
+/// The one secret that admits operators and new devices.
+pub enum SharedSecret {
+    /// `auth.token` in `connect`.
+    Token(Secret),
+    /// `auth.password` in `connect`.
+    Password(Secret),
+}
+
+/// `gateway.remote`.
+pub struct Remote {
+    /// `ws://…`; the client checks it.
+    pub url: Option<String>,
+    /// The other gateway's shared token.
+    pub token: Option<Secret>,
+}
+
+/// What the config file and the environment say together.
+pub struct Config {
+    /// `gateway.port`, or `OPENCLAW_GATEWAY_PORT`.
+    pub port: u16,
+    /// `gateway.mode`.
+    pub mode: GatewayMode,
+    /// `gateway.auth`, the environment, or the token that we made. Always there after
+    /// [`Config::load`].
+    pub shared_secret: Option<SharedSecret>,
+    /// `gateway.nodes.pairing.autoApproveLocal`; true when absent.
+    pub auto_approve_local: bool,
+    /// `gateway.nodes.commands.allow`.
+    pub allowed_commands: Vec<String>,
+    /// `gateway.nodes.commands.deny`; wins over `allow`.
+    pub denied_commands: Vec<String>,
+    /// `gateway.controlUi.allowedOrigins`.
+    pub allowed_origins: Vec<String>,
+    /// `gateway.remote`.
+    pub remote: Remote,
+}
+
+impl Config {
+    /// For the one who runs the gateway: what is missing is made. No file: one is written with a
+    /// new token. A file without a token: the new token goes to [`StateDir::gateway_token`].
+    ///
+    /// # Errors
+    /// The file is unsafe or broken, a key or variable is not supported or means nothing, or the
+    /// system refused.
+    pub fn load(state: &StateDir, environment: &Environment) -> Result<Self, StateError> {
+        let mut config = Self::read(state, environment, Care::Document)?;
+        if config.shared_secret.is_none() {
+            make_token(state, config.port)?;
+            config = Self::read(state, environment, Care::Document)?;
+        }
+        config.shared_secret()?;
+        Ok(config)
+    }
+
+    /// For everybody else: creates and repairs nothing; [`Config::shared_secret`] may be an error
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn inspect(state: &StateDir, environment: &Environment) -> Result<Self, StateError> {
+        Self::read(state, environment, Care::Inspect)
+    }
+
+    /// The shared secret.
+    ///
+    /// # Errors
+    /// There is none yet.
+    pub fn shared_secret(&self) -> Result<&SharedSecret, StateError> {
+        self.shared_secret.as_ref().ok_or(StateError::NoSharedSecret)
+    }
+
+    fn read(state: &StateDir, environment: &Environment, care: Care) -> Result<Self, StateError> {
+        let path = state.config();
+        let document = match files::read(path, care)? {
+            Some(contents) => {
+                json5::parse(contents.text(path)?).map_err(|error| StateError::broken(path, error.to_string()))?
+            }
+            None => json!({}),
+        };
+        let root = Section { path, name: String::new(), value: Some(&document) };
+        root.object()?;
+        let gateway = root.section("gateway")?;
+        refuse_unsupported(&root, &gateway)?;
+        let nodes = gateway.section("nodes")?;
+        let commands = nodes.section("commands")?;
+        let remote = gateway.section("remote")?;
+        Ok(Self {
+            port: match environment.gateway_port {
+                Some(port) => port,
+                None => gateway.port()?.unwrap_or(DEFAULT_PORT),
+            },
+            mode: match gateway.text("mode")? {
+                None | Some("local") => GatewayMode::Local,
+                Some("remote") => GatewayMode::Remote,
+                Some(_) => return Err(gateway.wrong("mode", "is neither `local` nor `remote`")),
+            },
+            shared_secret: match shared_secret(&gateway.section("auth")?, environment)? {
+                Some(secret) => Some(secret),
+                None => made_token(state)?,
+            },
+            auto_approve_local: nodes.section("pairing")?.flag("autoApproveLocal")?.unwrap_or(true),
+            allowed_commands: commands.texts("allow")?,
+            denied_commands: commands.texts("deny")?,
+            allowed_origins: allowed_origins(&gateway.section("controlUi")?)?,
+            remote: Remote {
+                url: remote.text("url")?.map(ToOwned::to_owned),
+                token: match remote.text("token")? {
+                    Some(token) => Some(remote.secret("token", token)?),
+                    None => None,
+                },
+            },
+        })
+    }
+}
+
+/// One object of the config, with its dotted name for errors.
+struct Section<'a> {
+    path: &'a Path,
+    name: String,
+    /// `None` when absent.
+    value: Option<&'a Value>,
+}
+
+impl<'a> Section<'a> {
+    fn name_of(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn wrong(&self, key: &str, what: &str) -> StateError {
+        StateError::setting(self.name_of(key), format!("{what} ({})", self.path.display()))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.value.and_then(|value| value.get(key))
+    }
+
+    fn object(&self) -> Result<(), StateError> {
+        match self.value {
+            None | Some(Value::Object(_)) => Ok(()),
+            Some(_) if self.name.is_empty() => Err(StateError::broken(self.path, "it is not an object")),
+            Some(_) => {
+                Err(StateError::setting(self.name.clone(), format!("is not an object ({})", self.path.display())))
+            }
+        }
+    }
+
+    fn section(&self, key: &str) -> Result<Section<'a>, StateError> {
+        let section = Section { path: self.path, name: self.name_of(key), value: self.get(key) };
+        section.object()?;
+        Ok(section)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, StateError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.contains("${") => Err(self.wrong(
+                key,
+                "contains `${…}`, which is not supported here; write the text itself or use the environment variable",
+            )),
+            Some(Value::String(text)) => Ok(Some(text.trim())),
+            Some(Value::Object(_)) => {
+                Err(self.wrong(key, "is a secret reference, which is not supported here; write the text itself"))
+            }
+            Some(_) => Err(self.wrong(key, "is not a text")),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, StateError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "is neither true nor false")),
+        }
+    }
+
+    fn texts(&self, key: &str) -> Result<Vec<String>, StateError> {
+        let wrong = || self.wrong(key, "is not a list of texts");
+        match self.get(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => {
+                items.iter().map(|item| item.as_str().map(ToOwned::to_owned).ok_or_else(wrong)).collect()
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    fn port(&self) -> Result<Option<u16>, StateError> {
+        let Some(value) = self.get("port") else { return Ok(None) };
+        let port = value.as_u64().and_then(|port| u16::try_from(port).ok());
+        port.map(Some).ok_or_else(|| self.wrong("port", "is not a port number (0–65535)"))
+    }
+
+    /// A secret that means something (A03).
+    fn secret(&self, key: &str, text: &str) -> Result<Secret, StateError> {
+        check_secret(text).map_err(|what| self.wrong(key, what))?;
+        Ok(Secret::new(text.to_owned()))
+    }
+}
+
+/// What a missing value becomes when somebody turned it into text (A03).
+const NOT_SECRETS: [&str; 7] = ["undefined", "null", "none", "nan", "false", "true", "[object object]"];
+
+fn check_secret(text: &str) -> Result<(), &'static str> {
+    if text.trim().is_empty() {
+        return Err("is empty; write a secret or remove it");
+    }
+    if NOT_SECRETS.contains(&text.trim().to_ascii_lowercase().as_str()) {
+        return Err("is the text of a missing value, not a secret");
+    }
+    if text.chars().count() < limits::SHARED_SECRET_CHARS {
+        return Err("is too short; a secret has at least 8 characters");
+    }
+    Ok(())
+}
+
+/// Keys that would change what the owner believes to be in force.
+fn refuse_unsupported(root: &Section<'_>, gateway: &Section<'_>) -> Result<(), StateError> {
+    for section in [root, gateway] {
+        if section.get("$include").is_some() {
+            return Err(section.wrong("$include", "is not supported here; put the settings into the file itself"));
+        }
+    }
+    if has_include(gateway.value) {
+        return Err(gateway.wrong("…$include", "is not supported here; put the settings into the file itself"));
+    }
+    if gateway.get("trustedProxies").is_some() {
+        return Err(gateway.wrong("trustedProxies", "is not supported: there is no proxy mode; use an SSH tunnel"));
+    }
+    if !matches!(gateway.text("bind")?, None | Some("loopback" | "localhost" | "127.0.0.1" | "::1")) {
+        return Err(gateway.wrong("bind", "is not loopback; this gateway is local only, use an SSH tunnel"));
+    }
+    if !matches!(gateway.section("tailscale")?.text("mode")?, None | Some("off")) {
+        return Err(gateway.wrong("tailscale.mode", "is not supported: there is no proxy mode; use an SSH tunnel"));
+    }
+    if gateway.section("tls")?.flag("enabled")? == Some(true) {
+        return Err(gateway.wrong("tls.enabled", "is not supported: this gateway is local only and has no TLS"));
+    }
+    Ok(())
+}
+
+fn has_include(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Object(members)) => {
+            members.contains_key("$include") || members.values().any(|member| has_include(Some(member)))
+        }
+        Some(Value::Array(items)) => items.iter().any(|item| has_include(Some(item))),
+        _ => false,
+    }
+}
+
+/// The environment wins over the file; `None` when neither has a secret of the mode.
+fn shared_secret(auth: &Section<'_>, environment: &Environment) -> Result<Option<SharedSecret>, StateError> {
+    let token = secret_of(auth, "token", "OPENCLAW_GATEWAY_TOKEN", environment.gateway_token.as_ref())?;
+    let password = secret_of(auth, "password", "OPENCLAW_GATEWAY_PASSWORD", environment.gateway_password.as_ref())?;
+    match auth.text("mode")? {
+        Some("token") => Ok(token.map(SharedSecret::Token)),
+        Some("password") => match password {
+            Some(password) => Ok(Some(SharedSecret::Password(password))),
+            None => Err(auth.wrong(
+                "mode",
+                "is `password` but there is no password; set gateway.auth.password or OPENCLAW_GATEWAY_PASSWORD",
+            )),
+        },
+        None => Ok(token.map(SharedSecret::Token).or(password.map(SharedSecret::Password))),
+        Some("none") => Err(auth.wrong("mode", "is `none`: a gateway without a secret is not started; use `token`")),
+        Some(_) => Err(auth.wrong("mode", "is not supported; use `token` or `password`")),
+    }
+}
+
+fn secret_of(
+    auth: &Section<'_>,
+    key: &str,
+    variable: &str,
+    from_environment: Option<&Secret>,
+) -> Result<Option<Secret>, StateError> {
+    let from_file = auth.text(key)?.map(|text| auth.secret(key, text)).transpose()?;
+    let Some(secret) = from_environment else { return Ok(from_file) };
+    let text = secret.expose_text().trim();
+    check_secret(text).map_err(|what| StateError::setting(variable, what))?;
+    Ok(Some(Secret::new(text.to_owned())))
+}
+
+fn allowed_origins(control_ui: &Section<'_>) -> Result<Vec<String>, StateError> {
+    let origins = control_ui.texts("allowedOrigins")?;
+    if origins.iter().any(|origin| origin.contains('*')) {
+        return Err(control_ui.wrong("allowedOrigins", "contains `*`; name each origin"));
+    }
+    Ok(origins)
+}
+
+/// The token that we made earlier for a config without one.
+fn made_token(state: &StateDir) -> Result<Option<SharedSecret>, StateError> {
+    let path = state.gateway_token();
+    let Some(contents) = files::read(&path, Care::Secret)? else { return Ok(None) };
+    let text = contents.text(&path)?.trim();
+    check_secret(text).map_err(|what| StateError::broken(&path, format!("the token {what}")))?;
+    Ok(Some(SharedSecret::Token(Secret::new(text.to_owned()))))
+}
+
+/// Makes a token: into a new config file when there is none, else into a file of its own, since
+/// the config is the owner's.
+fn make_token(state: &StateDir, port: u16) -> Result<(), StateError> {
+    let token = random::token::<{ random::TOKEN_BYTES }>();
+    let config = DocumentLock::take(state.config())?;
+    if files::stamp(state.config())?.is_none() {
+        let document = json!({ "gateway": {
+            "mode": "local",
+            "port": port,
+            "auth": { "mode": "token", "token": token.expose_text() },
+        } });
+        files::replace(&config, store::to_text(state.config(), &document)?.as_bytes())?;
+        crate::log!("state", "wrote {} with a new gateway token", state.config().display());
+        return Ok(());
+    }
+    let path = state.gateway_token();
+    let lock = DocumentLock::take(&path)?;
+    if files::stamp(&path)?.is_none() {
+        files::replace(&lock, format!("{}\n", token.expose_text()).as_bytes())?;
+        crate::log!("state", "{} has no token; made one in {}", state.config().display(), path.display());
+    }
+    Ok(())
+}
