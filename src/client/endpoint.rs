@@ -46,8 +46,7 @@ pub enum EndpointError {
 
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const TUNNEL: &str =
-            "for a gateway on another machine, open a tunnel (ssh -L 18789:127.0.0.1:18789 HOST) and connect to 127.0.0.1";
+        const TUNNEL: &str = "for a gateway on another machine, open a tunnel (ssh -L 18789:127.0.0.1:18789 HOST) and connect to 127.0.0.1";
         match self {
             Self::Malformed(text) => write!(f, "'{text}' is not a gateway address; write ws://127.0.0.1:18789"),
             Self::NotLoopback(host) => write!(
@@ -228,7 +227,15 @@ mod tests {
             assert!(matches!(refused, Err(EndpointError::NotLoopback(_) | EndpointError::Malformed(_))), "{host:?}");
             assert!(Endpoint::from_host(host, 18_789).is_err(), "{host:?}");
         }
-        for url in ["ws://127.0.0.1:18789:1", "ws://127.0.0.1:+5", "ws://127.0.0.1:0", "ws://127.0.0.1:70000", "ws://127.0.0.1:", "127.0.0.1:5", "ws:127.0.0.1"] {
+        for url in [
+            "ws://127.0.0.1:18789:1",
+            "ws://127.0.0.1:+5",
+            "ws://127.0.0.1:0",
+            "ws://127.0.0.1:70000",
+            "ws://127.0.0.1:",
+            "127.0.0.1:5",
+            "ws:127.0.0.1",
+        ] {
             assert!(Endpoint::from_url(url).is_err(), "{url}");
         }
         assert_eq!(Endpoint::from_url("ws://127.0.0.1@evil.example"), Err(EndpointError::Decorated));
@@ -236,7 +243,13 @@ mod tests {
 
     #[test]
     fn sec_a31_other_machines_and_other_schemes_are_refused_with_the_way_out() {
-        for url in ["ws://192.0.2.10:18789", "ws://gateway.example", "wss://127.0.0.1:18789", "wss://gateway.example", "http://127.0.0.1:1"] {
+        for url in [
+            "ws://192.0.2.10:18789",
+            "ws://gateway.example",
+            "wss://127.0.0.1:18789",
+            "wss://gateway.example",
+            "http://127.0.0.1:1",
+        ] {
             let refusal = Endpoint::from_url(url).unwrap_err().to_string();
             assert!(refusal.contains("ssh -L"), "{url}: {refusal}");
         }
@@ -244,7 +257,12 @@ mod tests {
 
     #[test]
     fn sec_a32_a_token_in_a_url_is_refused_and_not_repeated() {
-        for url in ["ws://127.0.0.1:1/?token=GEHEIM", "ws://127.0.0.1:1?auth=GEHEIM", "ws://127.0.0.1:1/#GEHEIM", "ws://u:GEHEIM@127.0.0.1:1"] {
+        for url in [
+            "ws://127.0.0.1:1/?token=GEHEIM",
+            "ws://127.0.0.1:1?auth=GEHEIM",
+            "ws://127.0.0.1:1/#GEHEIM",
+            "ws://u:GEHEIM@127.0.0.1:1",
+        ] {
             let refusal = Endpoint::from_url(url).unwrap_err();
             assert_eq!(refusal, EndpointError::Decorated);
             assert!(!refusal.to_string().contains("GEHEIM"));

@@ -1,8 +1,7 @@
 //! Our gateway proves its key in the upgrade answer, before we send any secret (H26). An official
 //! gateway shows none and is used unpinned, unless a key was pinned at that place before.
 
-use data_encoding::BASE64URL_NOPAD;
-use ed25519_compact::{PublicKey, Signature};
+use crate::identity::device;
 use std::fmt;
 
 /// What stands in front of the WebSocket key in the signed text.
@@ -62,36 +61,32 @@ fn proven(header: &str, websocket_key: &str) -> Option<String> {
     if version != VERSION || fields.next().is_some() {
         return None;
     }
-    let raw = BASE64URL_NOPAD.decode(key.as_bytes()).ok()?;
-    let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
-    let public = PublicKey::from_slice(&raw).ok()?;
-    public.verify(signed_text(websocket_key), &Signature::from_slice(&signature).ok()?).ok()?;
-    Some(key.to_owned())
+    device::verify(key, &signed_text(websocket_key), signature).then(|| key.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ed25519_compact::{KeyPair, Seed};
+    use crate::identity::device::DeviceKey;
 
-    fn shown(seed: u8, websocket_key: &str) -> (String, String) {
-        let pair = KeyPair::from_seed(Seed::new([seed; 32]));
-        let signature = pair.sk.sign(signed_text(websocket_key), None);
-        let public = BASE64URL_NOPAD.encode(pair.pk.as_ref());
-        (header_value(&public, &BASE64URL_NOPAD.encode(signature.as_ref())), public)
+    fn shown(key: &DeviceKey, websocket_key: &str) -> (String, String) {
+        let public = key.public_key_base64url();
+        (header_value(&public, &key.sign(&signed_text(websocket_key))), public)
     }
 
     #[test]
     fn sec_h26_only_the_pinned_key_with_a_fresh_proof_passes() {
-        let (header, public) = shown(1, "k1");
-        let (other, _) = shown(2, "k1");
+        let (header, public) = shown(&DeviceKey::generate(), "k1");
+        let (other, _) = shown(&DeviceKey::generate(), "k1");
         assert_eq!(check(Some(&header), "k1", None), Ok(Some(public.clone())));
         assert_eq!(check(Some(&header), "k1", Some(&public)), Ok(Some(public.clone())));
         assert_eq!(check(None, "k1", None), Ok(None));
         assert_eq!(check(None, "k1", Some(&public)), Err(KeyError::Missing));
         assert_eq!(check(Some(&other), "k1", Some(&public)), Err(KeyError::Changed));
         // A proof for another connection, cut, longer, or of another version is none.
-        for bad in [header.replace("v1.", "v2."), format!("{header}.x"), header[..header.len() - 1].to_owned(), String::new()] {
+        for bad in
+            [header.replace("v1.", "v2."), format!("{header}.x"), header[..header.len() - 1].to_owned(), String::new()]
+        {
             assert_eq!(check(Some(&bad), "k1", Some(&public)), Err(KeyError::Invalid), "{bad}");
             assert_eq!(check(Some(&bad), "k1", None), Err(KeyError::Invalid), "{bad}");
         }

@@ -14,4 +14,4 @@ pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
 pub use handshake::Hello;
-pub use options::{ConnectOptions, Credentials, DeviceSigner, PinStore, Role, Surface};
+pub use options::{ConnectOptions, Credentials, Role, Surface};

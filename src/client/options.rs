@@ -1,7 +1,9 @@
 //! What a client brings to a connection.
 
+use crate::identity::device::DeviceKey;
 use crate::identity::secret::Secret;
 use crate::protocol::connect::ClientInfo;
+use crate::state::pins::GatewayPins;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -54,30 +56,6 @@ impl Credentials {
     }
 }
 
-/// A device key that can sign.
-pub trait DeviceSigner: Send + Sync {
-    /// Lower-case hex SHA-256 of the raw public key.
-    fn device_id(&self) -> String;
-    /// The raw public key, base64url without padding.
-    fn public_key(&self) -> String;
-    /// Ed25519 signature of `text`, base64url without padding.
-    fn sign(&self, text: &str) -> String;
-}
-
-/// Remembers which gateway key answered at which place (H26).
-pub trait PinStore: Send + Sync {
-    /// The pinned public key (base64url) of a place, see [`super::Endpoint::pin_name`].
-    ///
-    /// # Errors
-    /// The store cannot be read; the caller then sends nothing.
-    fn pinned(&self, place: &str) -> Result<Option<String>, String>;
-    /// Pins a key.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    fn pin(&self, place: &str, public_key: &str) -> Result<(), String>;
-}
-
 /// Everything of one connection but the place.
 pub struct ConnectOptions {
     /// Who we say we are.
@@ -93,7 +71,7 @@ pub struct ConnectOptions {
     /// What we may show.
     pub credentials: Credentials,
     /// Our device key; none connects without a device, as the official CLI does.
-    pub device: Option<Arc<dyn DeviceSigner>>,
+    pub device: Option<Arc<DeviceKey>>,
     /// Pinned gateway keys; none neither checks nor pins.
-    pub pins: Option<Arc<dyn PinStore>>,
+    pub pins: Option<Arc<GatewayPins>>,
 }
