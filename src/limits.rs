@@ -142,6 +142,8 @@ pub const WHICH_BINS: usize = 1_024;
 pub const PROMPT_DEADLINE: Duration = Duration::from_secs(120);
 /// Prompts waiting behind the one that is shown. ours
 pub const PROMPTS_QUEUED: usize = 32;
+/// Prompts that may fail inside before nobody is asked any more. ours, H22
+pub const PROMPT_PANICS: usize = 3;
 /// How long a prepared plan may be redeemed. spec: DESIGN "Decisions and edits from outside"
 pub const PREPARED_PLAN_TTL: Duration = Duration::from_secs(30 * 60);
 /// Prepared plans remembered a connection. ours

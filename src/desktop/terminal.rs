@@ -275,10 +275,13 @@ mod tests {
     /// A66, A67: one visible line, whatever the command holds.
     #[test]
     fn sec_a66_a67_what_hides_or_moves_is_an_escape() {
-        let command = format!("ls{}\r\x08\x1b[2J\t\x7f\u{9b}\u{202e}\u{200b}\u{e0061}\u{2028}\u{a0}x", "\n".repeat(200));
+        let command =
+            format!("ls{}\r\x08\x1b[2J\t\x7f\u{9b}\u{202e}\u{200b}\u{e0061}\u{2028}\u{a0}x", "\n".repeat(200));
         let text = text_of(&Question { command, ..question() });
         assert_eq!(text.lines().count(), text_of(&question()).lines().count());
-        assert!(text.contains("\\u{D}\\u{8}\\u{1B}[2J\\u{9}\\u{7F}\\u{9B}\\u{202E}\\u{200B}\\u{E0061}\\u{2028}\\u{A0}x"));
+        assert!(
+            text.contains("\\u{D}\\u{8}\\u{1B}[2J\\u{9}\\u{7F}\\u{9B}\\u{202E}\\u{200B}\\u{E0061}\\u{2028}\\u{A0}x")
+        );
         assert!(text.chars().all(|character| character == '\n' || !text::is_hidden(character)));
         let padded = text_of(&Question { command: format!("ls {} ; rm", " ".repeat(500)), ..question() });
         assert!(!padded.contains(&" ".repeat(20)), "padding cannot draw a false line");
@@ -312,12 +315,15 @@ mod tests {
         assert_eq!(Reply::of(b"once\n", &offered), Reply::Word(Decision::AllowOnce));
         assert_eq!(Reply::of(b" always \n", &offered), Reply::Word(Decision::AllowAlways));
         assert_eq!(Reply::of(b"deny\n", &offered), Reply::Word(Decision::Deny));
-        for odd in ["", "\n", "once", "ONCE\n", "y\n", "yes\n", "allow\n", "allow-once\n", "once once\n", "on\n", "o\0nce\n"]
+        for odd in
+            ["", "\n", "once", "ONCE\n", "y\n", "yes\n", "allow\n", "allow-once\n", "once once\n", "on\n", "o\0nce\n"]
         {
             let reply = Reply::of(odd.as_bytes(), &offered);
             assert!(matches!(reply, Reply::NotAllowed(_)), "{odd:?}: {reply:?}");
             assert_eq!(Answer::from(reply), Answer::Decided(Decision::Deny));
         }
-        assert!(matches!(Reply::of(b"always\n", &Err("a shell".into())), Reply::NotAllowed(why) if why.contains("a shell")));
+        assert!(
+            matches!(Reply::of(b"always\n", &Err("a shell".into())), Reply::NotAllowed(why) if why.contains("a shell"))
+        );
     }
 }
