@@ -3,6 +3,7 @@
 //! What no test on Linux will show about macOS stands beside the guard as a comment.
 
 pub mod clock;
+pub mod connect;
 pub mod environment;
 pub mod poll;
 pub mod process;
