@@ -53,7 +53,7 @@ impl ApprovalQueue {
 
     /// A backend that panics has asked nobody; one that keeps doing so is not tried again (H22).
     fn show(&self, question: &Question, withdrawn: &Wake) -> Answer {
-        if self.panics.load(Ordering::SeqCst) >= limits::PROMPT_PANICS {
+        if self.panics.load(Ordering::SeqCst) >= limits::PANICS {
             return Answer::Nobody("the prompt has failed repeatedly; restart the app".to_owned());
         }
         let place = Place { number: 1, of: self.waiting() };
@@ -138,8 +138,6 @@ pub(crate) mod tests {
     pub enum Script {
         /// Answers.
         Say(Answer),
-        /// Waits until the question ends.
-        Sit,
         /// Breaks.
         Panic,
     }
@@ -165,7 +163,7 @@ pub(crate) mod tests {
                 match next {
                     Ok(Script::Say(answer)) => return answer,
                     Ok(Script::Panic) => panic!("scripted"),
-                    Ok(Script::Sit) | Err(_) => {}
+                    Err(_) => {}
                 }
                 if withdrawn.is_fired() {
                     return Answer::Withdrawn;
@@ -298,7 +296,7 @@ pub(crate) mod tests {
         let (desktop, shown, tell) = scripted();
         let queue = ApprovalQueue::new(desktop);
         let wake = Wake::new().unwrap();
-        for _ in 0..limits::PROMPT_PANICS - 1 {
+        for _ in 0..limits::PANICS - 1 {
             tell.send(Script::Panic).unwrap();
             assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(_)));
         }
@@ -308,6 +306,6 @@ pub(crate) mod tests {
         assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(_)));
         let before = shown.try_iter().count();
         assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(why) if why.contains("restart")));
-        assert_eq!((before, shown.try_iter().count()), (limits::PROMPT_PANICS + 1, 0));
+        assert_eq!((before, shown.try_iter().count()), (limits::PANICS + 1, 0));
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::identity::envelope::{answer_is_proven, request_mac};
 use crate::identity::random;
-use crate::identity::secret::Secret;
+use crate::identity::secret::{Secret, SecretSource};
 use crate::limits;
 use crate::protocol::exec_host::{AnswerLine, ExecAnswer, ExecEnvelope, ExecError, exec_line, parse_answer};
 use crate::protocol::node::{RunRequest, RunResult};
@@ -93,19 +93,16 @@ impl fmt::Display for HostUnreachable {
 
 impl std::error::Error for HostUnreachable {}
 
-/// Where the token is read, anew for each request.
-pub type TokenSource = Box<dyn Fn() -> Result<Secret, String> + Send + Sync>;
-
 /// The client of one exec socket.
 pub struct ExecHostClient {
     socket: PathBuf,
-    token: TokenSource,
+    token: SecretSource,
     peer: ExecHostPeer,
 }
 
 impl ExecHostClient {
     /// A client of the app that serves `socket`. Nothing is opened yet.
-    pub fn new(socket: PathBuf, token: TokenSource, peer: ExecHostPeer) -> Self {
+    pub fn new(socket: PathBuf, token: SecretSource, peer: ExecHostPeer) -> Self {
         Self { socket, token, peer }
     }
 
@@ -250,4 +247,130 @@ fn quoted(answer: &ExecAnswer) -> String {
         Err(error) => text::prefix(&error.message, QUOTED_BYTES),
     };
     text::visible(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::envelope::prove_answer;
+    use crate::protocol::exec_host::{Request, parse_line};
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    const TOKEN: &str = "a-token-of-some-length";
+
+    fn scratch(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("oc-c-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        directory
+    }
+
+    fn client(path: &Path) -> ExecHostClient {
+        let token = Box::new(|| Ok(Secret::new(TOKEN.to_owned())));
+        ExecHostClient::new(path.to_path_buf(), token, ExecHostPeer::Ours)
+    }
+
+    fn request() -> RunRequest {
+        RunRequest { command: vec!["true".into()], ..RunRequest::default() }
+    }
+
+    fn run(client: &ExecHostClient) -> Result<Result<RunResult, ExecError>, HostUnreachable> {
+        client.run(&request(), &Wake::new().unwrap(), Some(Duration::from_secs(5)))
+    }
+
+    /// H02: a program that took the socket's path cannot make up an outcome, good or bad.
+    #[test]
+    fn sec_h02_an_answer_without_proof_is_no_answer() {
+        let directory = scratch("h02");
+        let path = directory.join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let good = r#"{"type":"exec-res","ok":true,"payload":{"success":true,"stdout":"x"}}"#;
+        let bad = r#"{"type":"exec-res","ok":false,"error":{"code":"UNAVAILABLE","message":"no\u001b[2J"}}"#;
+        let key = Secret::new(TOKEN.to_owned());
+        let other = Secret::new("another-token-of-some-length".to_owned());
+        // (answer, the key and nonce of its proof, whether it counts)
+        let cases: Vec<(&str, Option<(Secret, Option<&str>)>, bool)> = vec![
+            (good, None, false),
+            (bad, None, false),
+            (good, Some((other, None)), false),
+            (good, Some((key.copy(), Some("another nonce"))), false),
+            (good, Some((key.copy(), None)), true),
+            (bad, Some((key, None)), true),
+        ];
+        for (answer, proof, counts) in cases {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (stream, _) = listener.accept().unwrap();
+                    let mut line = String::new();
+                    BufReader::new(&stream).read_line(&mut line).unwrap();
+                    let Ok(Request::Exec(envelope)) = parse_line(line.trim_end().as_bytes()) else { panic!("{line}") };
+                    let answer = match &proof {
+                        Some((key, nonce)) => prove_answer(key, nonce.unwrap_or(&envelope.nonce), answer),
+                        None => answer.to_owned(),
+                    };
+                    (&stream).write_all(format!("\n{answer}\n").as_bytes()).unwrap();
+                });
+                match run(&client(&path)) {
+                    Ok(outcome) => assert!(counts && outcome.is_ok() == (answer == good), "{answer}"),
+                    Err(HostUnreachable::Unproven(said)) => assert!(!counts && !said.contains('\u{1b}'), "{said}"),
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// A121 and exec b.5: nothing is sent to what somebody else may have put at the path.
+    #[test]
+    fn sec_a121_the_path_is_checked_before_anything_is_sent() {
+        let directory = scratch("a121");
+        let (real, link, file) = (directory.join("real"), directory.join("link"), directory.join("file"));
+        let listener = UnixListener::bind(&real).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        fs::write(&file, "").unwrap();
+        for path in [&link, &file, &directory] {
+            assert!(matches!(run(&client(path)), Err(HostUnreachable::Unsafe(..))), "{}", path.display());
+        }
+        assert!(matches!(run(&client(&directory.join("none"))), Err(HostUnreachable::Io(..))));
+        let no_token = ExecHostClient::new(real.clone(), Box::new(|| Err("mode 0644".into())), ExecHostPeer::Ours);
+        assert!(matches!(run(&no_token), Err(HostUnreachable::Token(why)) if why == "mode 0644"));
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o722)).unwrap();
+        assert!(matches!(run(&client(&real)), Err(HostUnreachable::Unsafe(..))));
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "nobody connected");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// A123: the wait follows the command's own limit; the original's client has one for everything.
+    #[test]
+    fn sec_a123_the_client_waits_as_long_as_the_command_may_take() {
+        let minute = RunRequest { timeout_ms: Some(60_000), ..request() };
+        let most = RunRequest { timeout_ms: Some(u64::MAX), ..request() };
+        assert!(patience(ExecHostPeer::Ours, &minute) > Duration::from_secs(60) + limits::PROMPT_DEADLINE);
+        assert!(patience(ExecHostPeer::Ours, &request()) > limits::RUN_TIMEOUT_MAX);
+        assert!(patience(ExecHostPeer::Ours, &most) < limits::RUN_TIMEOUT_MAX * 2);
+        assert_eq!(patience(ExecHostPeer::Official, &minute), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_cancel_ends_the_wait_and_closes_the_connection() {
+        let directory = scratch("cancel");
+        let path = directory.join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let cancel = Wake::new().unwrap();
+        let client = client(&path);
+        thread::scope(|scope| {
+            let running = scope.spawn(|| client.run(&request(), &cancel, None));
+            let (stream, _) = listener.accept().unwrap();
+            cancel.fire();
+            assert!(matches!(running.join().unwrap(), Err(HostUnreachable::Cancelled)));
+            let never = Wake::new().unwrap();
+            let gone = poll::wait_gone(stream.as_fd(), &never, deadline_in(Duration::from_secs(5))).unwrap();
+            assert_eq!(gone, poll::Gone::Peer);
+        });
+        fs::remove_dir_all(directory).unwrap();
+    }
 }
