@@ -45,12 +45,14 @@ impl TerminalDesktop {
     /// Shows the question and waits. The modes are put back when this returns or unwinds.
     fn converse(&self, question: &Question, place: Place, withdrawn: &Wake) -> io::Result<Reply> {
         let _modes = self.terminal.begin_prompt()?;
-        let shown = prompt(question, place, Now::read());
-        if let Some(end) = self.write(&shown, question, withdrawn)? {
+        if let Some(end) = self.write(&fields(question, place, Now::read()), question, withdrawn)? {
             return Ok(end);
         }
         // Again, now that the question can be read: what was typed before is no answer to it.
         self.terminal.flush_input()?;
+        if let Some(end) = self.write(&invitation(question), question, withdrawn)? {
+            return Ok(end);
+        }
         let reply = self.read(question, withdrawn)?;
         let farewell = format!("\nopenclaw: {}\n\n", reply.sentence());
         // As much as fits: the answer must not wait for a stopped terminal.
@@ -184,9 +186,9 @@ fn shown(raw: &str) -> String {
     out
 }
 
-/// The whole question. One field a line; nothing is cut, the terminal wraps what is long. The
+/// What is asked. One field a line; nothing is cut, the terminal wraps what is long. The
 /// command stands last, so that no length of it moves the other fields out of view.
-fn prompt(question: &Question, place: Place, now: Now) -> String {
+fn fields(question: &Question, place: Place, now: Now) -> String {
     let mut out = String::new();
     let mut field = |name: &str, value: &str| {
         let _ = writeln!(out, "  {name:<10} {value}");
@@ -209,12 +211,16 @@ fn prompt(question: &Question, place: Place, now: Now) -> String {
     let seconds = question.deadline.instant().saturating_duration_since(now.instant).as_secs();
     field("ends in", &format!("{seconds} s"));
     field("command", &shown(&question.command));
-    let words = match &question.allow_always {
-        Ok(()) => "once, always or deny".to_owned(),
-        Err(why) => format!("once or deny (always is not offered: {})", shown(why)),
-    };
     let queue = if place.of > 1 { format!(" ({} of {})", place.number, place.of) } else { String::new() };
-    format!("\nopenclaw: allow this command?{queue}\n{out}Type {words}, then Return: ")
+    format!("\nopenclaw: allow this command?{queue}\n{out}")
+}
+
+/// The last line: which words are answers.
+fn invitation(question: &Question) -> String {
+    match &question.allow_always {
+        Ok(()) => "Type once, always or deny, then Return: ".to_owned(),
+        Err(why) => format!("Type once or deny (always is not offered: {}), then Return: ", shown(why)),
+    }
 }
 
 #[cfg(test)]
@@ -240,7 +246,7 @@ mod tests {
     }
 
     fn text_of(question: &Question) -> String {
-        prompt(question, Place { number: 1, of: 3 }, Now::read())
+        fields(question, Place { number: 1, of: 3 }, Now::read()) + &invitation(question)
     }
 
     #[test]
@@ -262,7 +268,7 @@ mod tests {
         }
         let no_always = Question { allow_always: Err("it is a shell".into()), ..question() };
         assert!(text_of(&no_always).contains("Type once or deny (always is not offered: it is a shell)"));
-        assert!(!prompt(&question(), Place { number: 1, of: 1 }, Now::read()).contains("of 1"));
+        assert!(!fields(&question(), Place { number: 1, of: 1 }, Now::read()).contains("of 1"));
     }
 
     /// A64: nothing is cut, however long.
@@ -325,5 +331,90 @@ mod tests {
         assert!(
             matches!(Reply::of(b"always\n", &Err("a shell".into())), Reply::NotAllowed(why) if why.contains("a shell"))
         );
+    }
+
+    const THIS: &str = "desktop::terminal::tests::sec_a63_a_person_at_a_real_terminal";
+    const ROLE: &str = "OC_TEST_TERMINAL";
+
+    /// What the process on the terminal does; prints the answer.
+    fn ask_as(role: &str) {
+        let desktop = TerminalDesktop::open().unwrap();
+        let wake = std::sync::Arc::new(Wake::new().unwrap());
+        let deadline = if role == "short" { 300 } else { 20_000 };
+        let deadline = Expiry::after(Now::read(), Duration::from_millis(deadline));
+        let allow_always = if role == "no-always" { Err("it is a shell".to_owned()) } else { Ok(()) };
+        let question = Question { deadline, allow_always, ..question() };
+        if role == "withdraw" {
+            let wake = std::sync::Arc::clone(&wake);
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                wake.fire();
+            });
+        }
+        println!("answer: {:?}", desktop.ask(&question, Place { number: 1, of: 1 }, &wake));
+    }
+
+    /// Runs this test again as another process.
+    fn again(role: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture", THIS]).env(ROLE, role).stdout(std::process::Stdio::piped());
+        command
+    }
+
+    fn answer_of(child: std::process::Child) -> String {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find_map(|line| line.split_once("answer: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
+    }
+
+    /// The whole of it on a pseudo-terminal: type-ahead, modes, words, deadline, withdrawal.
+    #[test]
+    fn sec_a63_a_person_at_a_real_terminal() {
+        use crate::sys::terminal::pseudo::PseudoTerminal;
+        use std::io::{Read, Write};
+        use std::os::unix::process::CommandExt;
+        match std::env::var(ROLE).ok().as_deref() {
+            Some("background") => {
+                // In a group of its own: the terminal stays with us.
+                let child = again("plain").process_group(0).spawn().unwrap();
+                return println!("answer: {}", answer_of(child));
+            }
+            Some(role) => return ask_as(role),
+            None => {}
+        }
+        let allowed_once = "Decided(AllowOnce)";
+        for (role, typed, expected) in [
+            ("plain", "once\r", allowed_once),
+            ("plain", "always\r", "Decided(AllowAlways)"),
+            ("plain", "deny\r", "Decided(Deny)"),
+            ("plain", "yes\r", "Decided(Deny)"),
+            ("plain", "\x04", "Decided(Deny)"),
+            ("plain", "once\x04", "Decided(Deny)"),
+            ("plain", "onx\x7fce\r", allowed_once),
+            ("no-always", "always\r", "Decided(Deny)"),
+            ("short", "once", "TimedOut"),
+            ("withdraw", "", "Withdrawn"),
+            ("background", "", "Nobody("),
+        ] {
+            let terminal = PseudoTerminal::new();
+            terminal.make_raw();
+            let before = terminal.local_modes();
+            // Typed before the question can be read, so no answer to it.
+            (&terminal.person).write_all(b"once\nonce\r").unwrap();
+            let child = terminal.spawn(&mut again(role));
+            if role != "background" {
+                let mut seen = String::new();
+                while !seen.contains("then Return") {
+                    let mut piece = [0; 4096];
+                    let count = (&terminal.person).read(&mut piece).unwrap();
+                    seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+                }
+                assert_ne!(terminal.local_modes(), before, "the prompt needs line mode and echo");
+                (&terminal.person).write_all(typed.as_bytes()).unwrap();
+            }
+            let answer = answer_of(child);
+            assert!(answer.contains(expected), "{role} {typed:?}: {answer}");
+            assert_eq!(terminal.local_modes(), before, "{role} {typed:?}: modes are not restored");
+        }
     }
 }

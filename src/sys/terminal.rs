@@ -240,3 +240,73 @@ impl Drop for StopSignalsBlocked {
 fn check(code: libc::c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// A pseudo-terminal with a process of its own session on it, for tests.
+#[cfg(test)]
+pub(crate) mod pseudo {
+    use super::check;
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+
+    pub struct PseudoTerminal {
+        /// What a person types goes in here, what they see comes out.
+        pub person: File,
+        process: OwnedFd,
+    }
+
+    impl PseudoTerminal {
+        pub fn new() -> Self {
+            let (mut person, mut process) = (-1, -1);
+            let none = std::ptr::null_mut();
+            // SAFETY: the first two pointers name integers, the others may be null.
+            let code = unsafe { libc::openpty(&raw mut person, &raw mut process, none, none.cast(), none.cast()) };
+            check(code).unwrap();
+            for fd in [person, process] {
+                // SAFETY: F_SETFD takes an integer.
+                check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }).unwrap();
+            }
+            // SAFETY: fresh descriptors that nobody else owns.
+            unsafe { Self { person: File::from_raw_fd(person), process: OwnedFd::from_raw_fd(process) } }
+        }
+
+        /// Starts `command` as the leader of a session with this terminal.
+        pub fn spawn(&self, command: &mut Command) -> Child {
+            let fd = self.process.as_raw_fd();
+            let take_terminal = move || {
+                // SAFETY: both calls are async-signal-safe and take no pointers.
+                if unsafe { libc::setsid() < 0 || libc::ioctl(fd, libc::TIOCSCTTY as _, 0) < 0 } {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(())
+            };
+            // SAFETY: the closure does async-signal-safe work only.
+            unsafe { command.pre_exec(take_terminal) };
+            command.spawn().unwrap()
+        }
+
+        /// The local modes: line mode, echo, signals.
+        pub fn local_modes(&self) -> libc::tcflag_t {
+            self.modes().c_lflag
+        }
+
+        /// As a full-screen program leaves it: no lines, no echo.
+        pub fn make_raw(&self) {
+            let mut modes = self.modes();
+            modes.c_lflag &= !(libc::ICANON | libc::ECHO | libc::ISIG);
+            modes.c_iflag &= !libc::ICRNL;
+            // SAFETY: `modes` is live for the call.
+            check(unsafe { libc::tcsetattr(self.process.as_raw_fd(), libc::TCSANOW, &raw const modes) }).unwrap();
+        }
+
+        fn modes(&self) -> libc::termios {
+            // SAFETY: termios is plain data; all bits zero is a valid value of it.
+            let mut modes: libc::termios = unsafe { std::mem::zeroed() };
+            // SAFETY: `modes` is live and writable for the call.
+            check(unsafe { libc::tcgetattr(self.process.as_raw_fd(), &raw mut modes) }).unwrap();
+            modes
+        }
+    }
+}
