@@ -10,7 +10,7 @@ use crate::sys::wake::Wake;
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -244,7 +244,7 @@ fn busy() -> NodeError {
 /// Remembers the idempotency keys of recent runs, across connections: the gateway forwards a
 /// repeated request as it is, and a command must not run twice for it. Source: spec exec f.4.
 #[derive(Default)]
-pub struct RecentRuns(Mutex<(HashSet<[u8; 32]>, VecDeque<[u8; 32]>)>);
+pub struct RecentRuns(Mutex<VecDeque<[u8; 32]>>);
 
 impl RecentRuns {
     /// Notes a key; false when it was used before. A request without a key is always new. Beyond
@@ -254,16 +254,13 @@ impl RecentRuns {
         // A key may be of any length; its hash is not.
         let key: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, order) = &mut *recent;
-        if !known.insert(key) {
+        if recent.contains(&key) {
             return false;
         }
-        order.push_back(key);
-        if order.len() > limits::NODE_RECENT_RUNS
-            && let Some(oldest) = order.pop_front()
-        {
-            known.remove(&oldest);
+        if recent.len() >= limits::NODE_RECENT_RUNS {
+            recent.pop_front();
         }
+        recent.push_back(key);
         true
     }
 }
