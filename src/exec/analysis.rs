@@ -395,15 +395,19 @@ fn names<'a>(argv: &'a [String], executable: Option<&'a Executable>) -> impl Ite
 }
 
 /// The text that a shell is told to run, when nothing else decides what it means: `sh -c TEXT`
-/// with options in front and nothing behind. Source: spec exec (d.1), (d.5) "Option scanning".
+/// with options in front and nothing behind. A login or interactive shell reads its start-up files
+/// first and is none of these, except `sh -lc`, as old gateways send it. Source: spec exec (d.1),
+/// (d.5) "Option scanning"; vectors `argv-allowlist`.
 fn inline_text(argv: &[String]) -> Option<&str> {
     if !names(argv, None).any(|name| SHELLS.contains(&name.as_str())) {
         return None;
     }
+    let is_plain_sh = argv.first().is_some_and(|first| first.rsplit('/').next() == Some("sh"));
     let mut arguments = argv.iter().skip(1);
     while let Some(argument) = arguments.next() {
         let argument = argument.as_str();
         match argument {
+            "--login" | "--interactive" => return None,
             "--command" => return only(arguments),
             "-o" | "-O" | "+o" | "+O" | "--rcfile" | "--init-file" => {
                 arguments.next()?;
@@ -411,6 +415,9 @@ fn inline_text(argv: &[String]) -> Option<&str> {
             _ if argument.starts_with("--") && argument.len() > 2 => {}
             _ => {
                 let cluster = argument.strip_prefix('-').filter(|cluster| !cluster.is_empty())?;
+                if cluster.contains('i') || (cluster.contains('l') && !is_plain_sh) {
+                    return None;
+                }
                 match cluster.split_once('c') {
                     Some((_, "")) => return only(arguments),
                     Some(_) => return None,
