@@ -138,6 +138,12 @@ fn node_versions(folder: &Path, inside: &str) -> Vec<PathBuf> {
     versions.into_iter().map(|(_, programs)| programs).collect()
 }
 
+/// Whether a claim about the text of a command fits its argument vector: the canonical display, or
+/// what a shell is handed. A blank one claims nothing (A76).
+pub fn raw_command_agrees(argv: &[String], raw: &str) -> bool {
+    raw.trim().is_empty() || raw == display::canonical(argv) || Some(raw) == inline_text(argv)
+}
+
 /// Turns a request into a plan. Nothing of the request is believed but what it wants.
 ///
 /// # Errors
@@ -148,10 +154,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     let Some(first) = first else { return Err(Refusal::invalid("command required")) };
     let command_text = display::canonical(argv);
     let inline = inline_text(argv);
-    if let Some(raw) = request.raw_command.as_deref().filter(|raw| !raw.trim().is_empty())
-        && raw != command_text
-        && Some(raw) != inline
-    {
+    if !request.raw_command.as_deref().is_none_or(|raw| raw_command_agrees(argv, raw)) {
         return Err(Refusal::invalid("INVALID_REQUEST: rawCommand does not match command"));
     }
     let (cwd, cwd_identity) = working_directory(request.cwd.as_deref(), host);

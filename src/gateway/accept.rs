@@ -6,6 +6,7 @@ use super::admission::Place;
 use super::handshake::{self, Arrival, Refused};
 use super::registry;
 use super::session::{self, Leave, Session};
+use crate::client::gateway_key;
 use crate::limits;
 use crate::sys::poll::{self, Interest};
 use crate::sys::{process, socket};
@@ -19,8 +20,8 @@ use std::net::{IpAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Instant;
 use tungstenite::protocol::Role as WebSocketRole;
@@ -125,7 +126,13 @@ fn serve(core: &Arc<Core>, stream: Arc<Stream>, place: Place, deadline: Instant)
     let proof = gateway_proof(core, head.key().unwrap_or_default());
     if let Err(error) = http::accept_upgrade(&stream, &head, Some(&proof), deadline) {
         if error.kind() == io::ErrorKind::InvalidData {
-            refuse(&stream, 400, "this is a WebSocket endpoint; connect with a WebSocket client", "bad_request", deadline);
+            refuse(
+                &stream,
+                400,
+                "this is a WebSocket endpoint; connect with a WebSocket client",
+                "bad_request",
+                deadline,
+            );
         }
         return;
     }
@@ -190,9 +197,11 @@ type Refusal = (&'static str, &'static str);
 
 /// Looks at the head of an upgrade before anything else is said.
 fn judge(core: &Core, stream: &Stream, head: &Head) -> Result<Arrival, Refusal> {
-    let proxied = head.request.headers().keys().any(|name| {
-        FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(FORWARDED_PREFIX)
-    });
+    let proxied = head
+        .request
+        .headers()
+        .keys()
+        .any(|name| FORWARDED.contains(&name.as_str()) || name.as_str().starts_with(FORWARDED_PREFIX));
     if proxied {
         return Err((
             "this gateway serves no proxies: a forwarded header was sent; connect directly, from elsewhere through an SSH tunnel",
@@ -204,9 +213,7 @@ fn judge(core: &Core, stream: &Stream, head: &Head) -> Result<Arrival, Refusal> 
     }
     let origin = match head.values("origin").as_slice() {
         [] => None,
-        [origin] if core.settings.allowed_origins.iter().any(|allowed| allowed == origin) => {
-            Some((*origin).to_owned())
-        }
+        [origin] if core.settings.allowed_origins.iter().any(|allowed| allowed == origin) => Some((*origin).to_owned()),
         _ => {
             return Err((
                 "web pages may not connect; list the page's origin in gateway.controlUi.allowedOrigins",
@@ -246,7 +253,8 @@ fn refuse(stream: &Stream, status: u16, message: &str, kind: &str, deadline: Ins
 
 /// Our key, and that we hold it: a signature over the client's own nonce (DESIGN, H26).
 fn gateway_proof(core: &Core, websocket_key: &str) -> String {
-    crate::identity::device::gateway_proof(&core.key, websocket_key)
+    let signature = core.key.sign(&gateway_key::signed_text(websocket_key));
+    gateway_key::header_value(&core.key.public_key_base64url(), &signature)
 }
 
 #[cfg(test)]

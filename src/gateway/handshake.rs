@@ -84,8 +84,9 @@ fn first_frame(peer: &Peer, text: &str) -> Result<(String, ConnectParams), Refus
         let error = WireError::invalid("invalid handshake: first request must be connect");
         return Err(refuse(peer, &request.id, &error, 1008));
     }
-    let params = connect::parse_connect(request.params)
-        .map_err(|why| refuse(peer, &request.id, &WireError::invalid(format!("invalid connect params: {why}")), 1008))?;
+    let params = connect::parse_connect(request.params).map_err(|why| {
+        refuse(peer, &request.id, &WireError::invalid(format!("invalid connect params: {why}")), 1008)
+    })?;
     // Workers are not served here; the original says nothing to a wrong one either.
     if params.role == "worker" || params.client.id == "openclaw-worker" || params.client.mode == "worker" {
         return Err(Refused::Close(1008, "invalid-handshake".to_owned()));
@@ -127,18 +128,29 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
         Shared::Missing | Shared::Wrong => {
             let scopes = device_token_scopes(core, &suspect, params, proof, role, &shared)?;
             if !params.scopes.iter().all(|wanted| scope::satisfies(&scopes, wanted)) {
-                return Err(auth_error("AUTH_SCOPE_MISMATCH", "device token does not cover these scopes", "scope_mismatch", params)
-                    .into());
+                return Err(auth_error(
+                    "AUTH_SCOPE_MISMATCH",
+                    "device token does not cover these scopes",
+                    "scope_mismatch",
+                    params,
+                )
+                .into());
             }
             "device-token"
         }
     };
     // A first pairing without a question: right shared secret, direct local, no Origin (A24).
     let silent = method != "device-token" && arrival.origin.is_none() && core.settings.auto_approve_local;
-    let public_key = device::normalised_public_key(&proof.public_key)
-        .ok_or_else(|| device_error("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch"))?;
-    let claim =
-        DeviceClaim { device_id: &proof.id, public_key: &public_key, client: &params.client, role, scopes: &params.scopes };
+    let public_key = device::normalised_public_key(&proof.public_key).ok_or_else(|| {
+        device_error("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch")
+    })?;
+    let claim = DeviceClaim {
+        device_id: &proof.id,
+        public_key: &public_key,
+        client: &params.client,
+        role,
+        scopes: &params.scopes,
+    };
     let admitted = core.pairing().admit(&claim, silent);
     match admitted {
         Ok(admitted) => Ok(Entry {
@@ -261,9 +273,8 @@ fn enter_without_device(
     role: Role,
     shared: &Shared,
 ) -> Result<Entry, Refusal> {
-    let missing = || {
-        WireError::new("NOT_PAIRED", "device identity required").with(json!({"code": "DEVICE_IDENTITY_REQUIRED"}))
-    };
+    let missing =
+        || WireError::new("NOT_PAIRED", "device identity required").with(json!({"code": "DEVICE_IDENTITY_REQUIRED"}));
     let method = match shared {
         Shared::Right(method) => *method,
         Shared::Missing => return Err(missing().into()),
@@ -288,11 +299,18 @@ fn device_error(message: &str, code: &str, reason: &str) -> WireError {
 /// The proof: id, age, nonce, signature over everything that is believed later (A07, A08).
 fn check_device(params: &ConnectParams, proof: &DeviceProof, nonce: &str) -> Result<(), Refusal> {
     if device::device_id_of(&proof.public_key).as_deref() != Some(proof.id.as_str()) {
-        return Err(device_error("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch").into());
+        return Err(
+            device_error("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch").into()
+        );
     }
     let skew = i64::try_from(limits::DEVICE_SIGNATURE_SKEW.as_millis()).unwrap_or(0);
     if proof.signed_at.saturating_sub(clock::wall_ms()).unsigned_abs() > skew.unsigned_abs() {
-        return Err(device_error("device signature expired", "DEVICE_AUTH_SIGNATURE_EXPIRED", "device-signature-stale").into());
+        return Err(device_error(
+            "device signature expired",
+            "DEVICE_AUTH_SIGNATURE_EXPIRED",
+            "device-signature-stale",
+        )
+        .into());
     }
     if proof.nonce.trim().is_empty() {
         return Err(device_error("device nonce required", "DEVICE_AUTH_NONCE_REQUIRED", "device-nonce-missing").into());
@@ -321,9 +339,9 @@ fn check_device(params: &ConnectParams, proof: &DeviceProof, nonce: &str) -> Res
     // A separator inside a field would let two claims share one signed text (exec f.2).
     let plain = params.scopes.iter().all(|scope| !scope.contains(['|', ','])) && !token.contains('|');
     let signed = plain
-        && [PayloadForm::V3, PayloadForm::V2].into_iter().any(|form| {
-            device::verify(&proof.public_key, &connect::device_payload(form, &payload), &proof.signature)
-        });
+        && [PayloadForm::V3, PayloadForm::V2]
+            .into_iter()
+            .any(|form| device::verify(&proof.public_key, &connect::device_payload(form, &payload), &proof.signature));
     if signed {
         Ok(())
     } else {
@@ -352,15 +370,15 @@ fn device_token_scopes(
         // A bogus device token never hides a wrong shared secret from the count (A10).
         None if matches!(shared, Shared::Wrong) => Err(wrong_shared(core, suspect, params).into()),
         None if params.auth.device_token.is_some() => {
-            Err(auth_error("AUTH_DEVICE_TOKEN_MISMATCH", "device token mismatch", "device_token_mismatch", params).into())
+            Err(auth_error("AUTH_DEVICE_TOKEN_MISMATCH", "device token mismatch", "device_token_mismatch", params)
+                .into())
         }
         None => {
             let (code, what, reason) = match &core.settings.shared {
                 SharedSecret::Token(_) => ("AUTH_TOKEN_MISSING", "token", "token_missing"),
                 SharedSecret::Password(_) => ("AUTH_PASSWORD_MISSING", "password", "password_missing"),
             };
-            let message =
-                format!("gateway {what} missing (use this gateway's gateway.auth.{what} or pair the device)");
+            let message = format!("gateway {what} missing (use this gateway's gateway.auth.{what} or pair the device)");
             Err(auth_error(code, &message, reason, params).into())
         }
     }
@@ -407,7 +425,8 @@ fn pairing_required(core: &Core, required: &PairingRequired) -> WireError {
 }
 
 fn make_session(core: &Arc<Core>, peer: &Peer, params: ConnectParams, entry: &Entry) -> Session {
-    let node = (entry.role == Role::Node).then(|| declare(core, &params, entry.device_id.as_deref().unwrap_or_default()));
+    let node =
+        (entry.role == Role::Node).then(|| declare(core, &params, entry.device_id.as_deref().unwrap_or_default()));
     Session {
         number: core.next_session.fetch_add(1, Ordering::Relaxed),
         conn_id: random::uuid(),
@@ -443,7 +462,11 @@ fn declare(core: &Core, params: &ConnectParams, node_id: &str) -> NodeSession {
         crate::log!(
             "gateway",
             "node {node_id} offers {}; approve it with: openclaw mac-debug pair approve {}",
-            if pending.surface.commands.iter().any(|command| command == name::RUN) { "to run commands" } else { "commands" },
+            if pending.surface.commands.iter().any(|command| command == name::RUN) {
+                "to run commands"
+            } else {
+                "commands"
+            },
             pending.request_id
         );
         let row = super::methods_pairing::pending_surface_row(pending);

@@ -470,7 +470,12 @@ impl Pairing {
     ///
     /// # Errors
     /// Too many requests wait, or the record cannot be written.
-    pub fn declare(&mut self, node_id: &str, surface: &Surface, client: &ClientInfo) -> Result<SurfaceState, RecordError> {
+    pub fn declare(
+        &mut self,
+        node_id: &str,
+        surface: &Surface,
+        client: &ClientInfo,
+    ) -> Result<SurfaceState, RecordError> {
         let now = clock::wall_ms();
         if self.is_local_app(node_id) && self.local_app.as_ref().is_some_and(|app| app.surface.holds(surface)) {
             self.store_surface(node_id, surface.clone(), client, now);
@@ -491,7 +496,8 @@ impl Pairing {
             }
         }
         let approved = self.surfaces.get(node_id).map(|record| record.surface.clone());
-        let same = self.pending_surfaces.values().find(|pending| pending.node_id == node_id && pending.surface == *surface);
+        let same =
+            self.pending_surfaces.values().find(|pending| pending.node_id == node_id && pending.surface == *surface);
         if let Some(pending) = same {
             return Ok(SurfaceState { approved, pending: Some((pending.clone(), false)) });
         }

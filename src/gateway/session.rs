@@ -121,19 +121,17 @@ pub fn serve(core: &Arc<Core>, session: &Arc<Session>, peer: &mut crate::transpo
             Err(end) => return Leave::Ended(end),
         };
         match frame::parse_request(text.as_str()) {
-            Ok(request) => {
-                match super::methods::handle(core, session, &request) {
-                    Ok(()) => unauthorized = 0,
-                    Err(super::methods::WrongRole) if unauthorized == limits::UNAUTHORIZED_IN_A_ROW => {
-                        return Leave::Close(1008, "repeated unauthorized calls");
-                    }
-                    Err(super::methods::WrongRole) => {
-                        unauthorized += 1;
-                        let message = format!("unauthorized role: {}", session.role.word());
-                        session.send(frame::response_error(&request.id, &WireError::invalid(message)));
-                    }
+            Ok(request) => match super::methods::handle(core, session, &request) {
+                Ok(()) => unauthorized = 0,
+                Err(super::methods::WrongRole) if unauthorized == limits::UNAUTHORIZED_IN_A_ROW => {
+                    return Leave::Close(1008, "repeated unauthorized calls");
                 }
-            }
+                Err(super::methods::WrongRole) => {
+                    unauthorized += 1;
+                    let message = format!("unauthorized role: {}", session.role.word());
+                    session.send(frame::response_error(&request.id, &WireError::invalid(message)));
+                }
+            },
             Err(frame::BadFrame::NotJson) => {
                 crate::log!("gateway", "{} sent a frame that is not JSON; ignored", session.label());
             }

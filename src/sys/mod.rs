@@ -5,6 +5,7 @@
 pub mod account;
 pub mod clock;
 pub mod environment;
+pub mod listener;
 pub mod poll;
 pub mod process;
 pub mod signal;
