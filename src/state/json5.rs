@@ -1,5 +1,5 @@
 //! JSON5, as people write `openclaw.json`: comments, trailing commas, single quotes, bare names,
-//! hexadecimal numbers. Iterative nowhere, bounded everywhere: nesting is limited to
+//! hexadecimal numbers. Nesting, and with it recursion, is limited to
 //! [`limits::STRICT_JSON_DEPTH`], and a member that stands twice is an error, since one of the two
 //! would silently not count. Source: json5.org, the 2018 specification.
 
@@ -108,11 +108,11 @@ impl Reader<'_> {
         if matches!(self.peek(), Some('"' | '\'')) {
             return self.string();
         }
-        let name = self.bare_word();
-        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        if self.peek().is_none_or(char::is_numeric) {
             return self.error("expected a member name");
         }
-        Ok(name)
+        let name = self.bare_word();
+        if name.is_empty() { self.error("expected a member name") } else { Ok(name) }
     }
 
     fn bare_word(&mut self) -> String {
