@@ -92,8 +92,18 @@ pub const EXEC_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 pub const EXEC_LINE_DEADLINE: Duration = Duration::from_secs(5);
 /// Skew of `ts` either way. spec: exec b.3
 pub const EXEC_TTL: Duration = Duration::from_secs(10);
-/// Connections served at once; more wait in the listen queue. ours
-pub const EXEC_CONNECTIONS: usize = 64;
+/// Connections that have not sent their request yet; one more is closed. ours, A116 opens 550
+pub const EXEC_READING: usize = 600;
+/// Requests under way at once; one more is answered `busy`. ours
+pub const EXEC_CONNECTIONS: usize = 128;
+/// Bytes of a request's id (the real client sends 36). ours
+pub const EXEC_ID_BYTES: usize = 128;
+/// Stack of a connection's thread, bytes; serde_json recurses at most 128 deep. ours, NOTES
+pub const EXEC_STACK_BYTES: usize = 256 * 1024;
+/// How long a client may take to read its answer. ours
+pub const EXEC_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a stop waits for requests to end: TERM, KILL and the drain fit in. ours
+pub const EXEC_STOP_WAIT: Duration = Duration::from_secs(5);
 /// Nonces remembered; when full, new requests are refused. ours, H01
 pub const NONCES: usize = 8_192;
 /// Bytes of a nonce (the real client sends 32). spec: exec b.5
@@ -149,7 +159,9 @@ pub const WHICH_BINS: usize = 1_024;
 /// How long a person has to answer one prompt. ours
 pub const PROMPT_DEADLINE: Duration = Duration::from_secs(120);
 /// Prompts waiting behind the one that is shown. ours
-pub const PROMPTS_QUEUED: usize = 32;
+pub const PROMPTS_QUEUED: usize = 63;
+/// Panics in prompts, or in requests, after which that part refuses everything. ours, H22
+pub const PANICS: usize = 3;
 /// How long a prepared plan may be redeemed. spec: DESIGN "Decisions and edits from outside"
 pub const PREPARED_PLAN_TTL: Duration = Duration::from_secs(30 * 60);
 /// Prepared plans remembered a connection. ours

@@ -33,6 +33,10 @@ impl Secret {
     }
 }
 
+/// Reads a secret anew for each use, so that a changed file counts at once; the error says what is
+/// wrong with where it is kept.
+pub type SecretSource = Box<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+
 impl Drop for Secret {
     fn drop(&mut self) {
         self.0.fill(0);

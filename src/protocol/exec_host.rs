@@ -102,11 +102,11 @@ pub fn parse_line(line: &[u8]) -> Result<Request, BadLine> {
                 .filter(|nonce| !nonce.is_empty() && nonce.len() <= limits::NONCE_BYTES)
                 .ok_or_else(|| invalid("hmac", "invalid auth"))?;
             let request_json = member("requestJson").ok_or_else(|| invalid("json", "invalid payload"))?;
-            let id = id.filter(|id| id.len() <= 128).ok_or(BadLine::Silent)?;
+            let id = id.filter(|id| id.len() <= limits::EXEC_ID_BYTES).ok_or(BadLine::Silent)?;
             Ok(Request::Exec(ExecEnvelope { id, nonce, ts, hmac, request_json }))
         }
         Some("request") => {
-            let id = member("id").filter(|id| id.len() <= 128).ok_or(BadLine::Silent)?;
+            let id = member("id").filter(|id| id.len() <= limits::EXEC_ID_BYTES).ok_or(BadLine::Silent)?;
             let token = super::connect::SecretText::new(member("token").ok_or(BadLine::Silent)?);
             let request = value.get("request").cloned().ok_or(BadLine::Silent)?;
             let request = serde_json::from_value(request).map_err(|_| BadLine::Silent)?;

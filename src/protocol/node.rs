@@ -305,11 +305,13 @@ fn milliseconds(members: &Map<String, Value>, name: &str) -> Result<Option<u64>,
 }
 
 /// Result of `system.run`. Source: exec e.2.
+///
+/// Absent members read as "no", since other hosts may leave them out (vectors `exec-client`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct RunResult {
     /// Absent when killed by a signal or not started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The limit passed.
     pub timed_out: bool,
@@ -320,7 +322,6 @@ pub struct RunResult {
     /// Lossy UTF-8, bounded.
     pub stderr: String,
     /// Why it could not be started or followed.
-    #[serde(default)]
     pub error: Option<String>,
 }
 

@@ -51,6 +51,12 @@ impl Expiry {
         now.instant >= self.0.instant && now.wall_ms >= self.0.wall_ms
     }
 
+    /// Until when to wait before looking at both clocks again: a wait runs on the monotonic clock
+    /// only and would sleep through an end that the wall clock has reached.
+    pub fn next_look(self) -> Instant {
+        self.0.instant.min(Instant::now() + Duration::from_secs(1))
+    }
+
     /// The monotonic end, for waits.
     pub fn instant(self) -> Instant {
         self.0.instant

@@ -1,5 +1,6 @@
 //! Bytes to messages and back, blocking: WebSocket peer, JSON line, Unix-socket lease.
 
+pub mod accept;
 pub mod http;
 pub mod lease;
 pub mod line;

@@ -1,0 +1,404 @@
+//! The exec socket's server: one request a connection, checked in the order peer, line, JSON, type,
+//! time, HMAC, replay, request; then decided, run and answered. Source: spec exec (b), mac-app 1.12.
+
+use super::connections::{Connection, Connections};
+use crate::exec::approval::{Answer, Person, Question};
+use crate::identity::envelope::{prove_answer, request_mac_is};
+use crate::identity::random;
+use crate::identity::replay::{Freshness, ReplayGuard};
+use crate::identity::secret::{Secret, SecretSource};
+use crate::limits;
+use crate::log;
+use crate::protocol::exec_host::{
+    BadLine, ExecAnswer, ExecEnvelope, ExecError, PromptRequest, Request, decision_line, parse_line,
+};
+use crate::protocol::node::{RunRequest, RunResult, RunSource, parse_run};
+use crate::protocol::policy::{Decision, Refusal};
+use crate::sys::clock::{Expiry, Now};
+use crate::sys::poll::{Gone, deadline_in, wait_gone};
+use crate::sys::wake::Wake;
+use crate::sys::{process, socket};
+use crate::transport::accept::Acceptor;
+use crate::transport::lease::SocketLease;
+use crate::transport::line::{LineError, LineReader};
+use crate::transport::stream::Stream;
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+/// Decides about an authenticated request and runs it.
+pub trait Runner: Send + Sync {
+    /// Returns when the command has ended, or was refused. When `end` fires, whatever stands or
+    /// runs for this request ends at once. `requester` is what the person is told.
+    ///
+    /// # Errors
+    /// The refusal, for the caller.
+    fn run(&self, request: &RunRequest, requester: &str, end: &Wake) -> Result<RunResult, Refusal>;
+}
+
+/// What the server needs to know and to call.
+pub struct Services {
+    /// Whose HMACs and prompt tokens are accepted.
+    pub token: SecretSource,
+    /// Who runs commands.
+    pub runner: Box<dyn Runner>,
+    /// Who is asked when a request only asks.
+    pub person: Arc<dyn Person>,
+}
+
+/// The running server. Dropping it stops it.
+pub struct ExecHost {
+    stop: Arc<Wake>,
+    connections: Arc<Connections>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl ExecHost {
+    /// Serves `lease` from now on.
+    ///
+    /// # Errors
+    /// No descriptors or threads are left.
+    pub fn start(lease: SocketLease, services: Services) -> io::Result<Self> {
+        let stop = Arc::new(Wake::new()?);
+        let connections = Arc::new(Connections::default());
+        let server = Arc::new(Server {
+            services,
+            replay: Mutex::new(ReplayGuard::default()),
+            connections: Arc::clone(&connections),
+            panics: AtomicUsize::new(0),
+        });
+        let stopped = Arc::clone(&stop);
+        let accepting = thread::Builder::new()
+            .name("exec-accept".to_owned())
+            .stack_size(limits::EXEC_STACK_BYTES)
+            .spawn(move || accept_all(&lease, &server, &stopped))?;
+        Ok(Self { stop, connections, accepting: Some(accepting) })
+    }
+
+    /// How many requests are under way.
+    pub fn serving(&self) -> usize {
+        self.connections.serving()
+    }
+
+    /// Takes no more requests, withdraws prompts, kills commands, answers what can be answered,
+    /// and unlinks the socket.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(accepting) = self.accepting.take() else { return };
+        self.stop.fire();
+        self.connections.stop(limits::EXEC_STOP_WAIT);
+        let _ = accepting.join();
+    }
+}
+
+impl Drop for ExecHost {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn accept_all(lease: &SocketLease, server: &Arc<Server>, stop: &Wake) {
+    let mut acceptor = match Acceptor::new("app", lease.listener()) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return log!("app", "the exec socket cannot be served: {error}"),
+    };
+    while let Some(stream) = acceptor.next(stop) {
+        let stream = Arc::new(stream);
+        // Too many that say nothing: closing this one is the only answer that costs nothing.
+        let Some(connection) = server.connections.open(&stream) else { continue };
+        let server = Arc::clone(server);
+        let thread = thread::Builder::new().name("exec-peer".to_owned()).stack_size(limits::EXEC_STACK_BYTES);
+        if let Err(error) = thread.spawn(move || server.serve(&stream, &connection)) {
+            log!("app", "a request was dropped, there is no thread for it: {error}");
+        }
+    }
+}
+
+struct Server {
+    services: Services,
+    replay: Mutex<ReplayGuard>,
+    connections: Arc<Connections>,
+    panics: AtomicUsize,
+}
+
+/// One answer, and whether the requester has shown that it knows the token.
+struct Reply {
+    answer: ExecAnswer,
+    proof: Option<(Secret, String)>,
+}
+
+impl Reply {
+    fn unproven(id: Option<String>, error: ExecError) -> Self {
+        Self { answer: ExecAnswer { id, outcome: Err(error) }, proof: None }
+    }
+
+    /// The line, newline included.
+    fn line(&self) -> String {
+        let text = self.answer.text();
+        let mut line = match &self.proof {
+            Some((token, nonce)) => prove_answer(token, nonce, &text),
+            None => text,
+        };
+        line.push('\n');
+        line
+    }
+}
+
+impl Server {
+    /// One connection, from its first byte to its last.
+    fn serve(&self, stream: &Stream, connection: &Connection) {
+        let Some(requester) = requester(stream) else {
+            // Before anything is read (A110). Also to a client that wanted to run something: exec b.2.
+            return send(stream, &decision_line(&random::uuid(), Decision::Deny));
+        };
+        let Some(line) = read_request(stream) else { return };
+        match parse_line(&line) {
+            Err(BadLine::Silent) => {}
+            Err(BadLine::Invalid { id, reason, message }) => {
+                send(stream, &Reply::unproven(id, invalid(message, reason)).line());
+            }
+            Ok(Request::Exec(envelope)) => {
+                let reply = self.exec(stream, connection, envelope, &requester);
+                send(stream, &reply.line());
+            }
+            Ok(Request::Prompt(prompt)) => {
+                if let Some(decision) = self.prompt(stream, connection, &prompt, &requester) {
+                    send(stream, &decision_line(&prompt.id, decision));
+                }
+            }
+        }
+    }
+
+    fn exec(&self, stream: &Stream, connection: &Connection, envelope: ExecEnvelope, requester: &str) -> Reply {
+        let token = match self.authenticate(&envelope) {
+            Ok(token) => token,
+            Err(error) => return Reply::unproven(Some(envelope.id), error),
+        };
+        let outcome = self
+            .fresh(&envelope.nonce)
+            .and_then(|()| decode(&envelope.request_json))
+            .and_then(|request| self.run(stream, connection, &request, requester));
+        let answer = ExecAnswer { id: Some(envelope.id), outcome };
+        Reply { answer, proof: Some((token, envelope.nonce)) }
+    }
+
+    /// Time, then HMAC. Source: exec b.3.
+    fn authenticate(&self, envelope: &ExecEnvelope) -> Result<Secret, ExecError> {
+        let off = Now::read().wall_ms.abs_diff(envelope.ts);
+        if u128::from(off) > limits::EXEC_TTL.as_millis() {
+            return Err(invalid("expired request", "ttl"));
+        }
+        let token = self.token()?;
+        if request_mac_is(&token, &envelope.nonce, envelope.ts, &envelope.request_json, &envelope.hmac) {
+            Ok(token)
+        } else {
+            Err(invalid("invalid auth", "hmac"))
+        }
+    }
+
+    /// Without a usable token nobody is authenticated, and the log says why (A121).
+    fn token(&self) -> Result<Secret, ExecError> {
+        let usable = |token: &Secret| token.expose_text().chars().count() >= limits::EXEC_TOKEN_CHARS;
+        (self.services.token)()
+            .and_then(|token| if usable(&token) { Ok(token) } else { Err("it is too short".to_owned()) })
+            .map_err(|why| {
+                log!("app", "a request was refused, the exec socket's token cannot be used: {why}");
+                invalid("invalid auth", "hmac")
+            })
+    }
+
+    /// Notes the nonce; only of lines whose HMAC was right, so that a stranger cannot fill the guard.
+    fn fresh(&self, nonce: &str) -> Result<(), ExecError> {
+        let mut guard = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+        match guard.note(nonce, Now::read()) {
+            Freshness::Fresh => Ok(()),
+            Freshness::Replayed => Err(invalid("replayed request", "replay")),
+            Freshness::Full => Err(unavailable("too many requests at once; try again in a minute", Some("replay"))),
+        }
+    }
+
+    fn run(
+        &self,
+        stream: &Stream,
+        connection: &Connection,
+        request: &RunRequest,
+        requester: &str,
+    ) -> Result<RunResult, ExecError> {
+        let work = |end: &Wake| self.services.runner.run(request, requester, end).map_err(refused);
+        let outcome = self.attend(stream, connection, work)??;
+        if self.connections.is_stopping() && !outcome.success {
+            return Err(unavailable("the app was stopped; the command was killed if it was running", None));
+        }
+        Ok(outcome)
+    }
+
+    /// Asks about a text and runs nothing. None when no person has decided: the original's client
+    /// takes a close for "no decision" (mac-app 3.2).
+    fn prompt(
+        &self,
+        stream: &Stream,
+        connection: &Connection,
+        prompt: &PromptRequest,
+        requester: &str,
+    ) -> Option<Decision> {
+        let known = self.token().is_ok_and(|token| token.matches(prompt.token.expose().as_bytes()));
+        if !known {
+            return Some(Decision::Deny);
+        }
+        let question = question(prompt, requester);
+        match self.attend(stream, connection, |end| self.services.person.ask(&question, end)) {
+            Ok(Answer::Decided(decision)) => Some(decision),
+            Ok(Answer::Nobody(_)) | Err(_) => Some(Decision::Deny),
+            Ok(Answer::TimedOut | Answer::Withdrawn) => None,
+        }
+    }
+
+    /// Does `work` while somebody watches whether the requester is still there. A panic is an
+    /// answer like any other; after some of them nothing is tried any more (H22).
+    fn attend<T>(
+        &self,
+        stream: &Stream,
+        connection: &Connection,
+        work: impl FnOnce(&Wake) -> T,
+    ) -> Result<T, ExecError> {
+        if self.panics.load(Ordering::SeqCst) >= limits::PANICS {
+            return Err(unavailable("internal error: requests have failed repeatedly; restart the app", None));
+        }
+        let short = |error: io::Error| unavailable(&format!("the app is short of resources: {error}"), None);
+        let Some(end) = connection.serve().map_err(short)? else {
+            return Err(unavailable("busy: too many requests are under way; try again later", None));
+        };
+        let over = Wake::new().map_err(short)?;
+        thread::scope(|scope| {
+            // Dropped on every way out, which ends the watcher that the scope waits for.
+            let done = FireOnDrop(&over);
+            thread::Builder::new()
+                .name("exec-watch".to_owned())
+                .stack_size(limits::EXEC_STACK_BYTES)
+                .spawn_scoped(scope, || watch(stream, &end, &over))
+                .map_err(short)?;
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&end)));
+            drop(done);
+            outcome.map_err(|_| {
+                self.panics.fetch_add(1, Ordering::SeqCst);
+                log!("app", "a request failed inside; it was answered as an internal error");
+                unavailable("internal error; see the app's log", None)
+            })
+        })
+    }
+}
+
+struct FireOnDrop<'a>(&'a Wake);
+
+impl Drop for FireOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fire();
+    }
+}
+
+/// Fires `end` when the requester has gone: it has closed its connection, or a blank line, which
+/// clients skip, cannot be sent any more. Either sign suffices (NOTES "half-close"). Ends with `over`.
+fn watch(stream: &Stream, end: &Wake, over: &Wake) {
+    loop {
+        match wait_gone(stream.as_fd(), over, deadline_in(limits::KEEPALIVE)) {
+            Ok(Gone::Woken) => return,
+            Ok(Gone::Peer) | Err(_) => return end.fire(),
+            // A client that does not read is still there; its buffer is full of blank lines.
+            Ok(Gone::Deadline) => match socket::send_now(stream.as_fd(), b"\n") {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return end.fire(),
+                _ => {}
+            },
+        }
+    }
+}
+
+/// Who is connected, in words for the person; none for a process of another user, or when the
+/// system does not say (A110).
+fn requester(stream: &Stream) -> Option<String> {
+    if socket::peer_uid(stream.as_fd()).ok()? != process::effective_uid() {
+        log!("app", "a connection of another user to the exec socket was refused");
+        return None;
+    }
+    Some(match socket::peer_pid(stream.as_fd()) {
+        Ok(pid) if pid == std::process::id() => "this app's own node".to_owned(),
+        Ok(pid) => format!("process {pid} of this user, through the exec socket"),
+        Err(_) => "a process of this user, through the exec socket".to_owned(),
+    })
+}
+
+/// The one line. A request whose newline is missing counts when it is whole: [`parse_line`] decides
+/// that; half of one parses as nothing. What follows the line is never read.
+fn read_request(stream: &Stream) -> Option<Vec<u8>> {
+    match LineReader::new(stream, limits::EXEC_LINE_BYTES).next_line(Instant::now() + limits::EXEC_LINE_DEADLINE) {
+        Ok(line) | Err(LineError::Ended(line)) => Some(line),
+        Err(LineError::TooLong | LineError::TooSlow | LineError::Io(_)) => None,
+    }
+}
+
+fn decode(request_json: &str) -> Result<RunRequest, ExecError> {
+    parse_run(request_json, RunSource::Socket).map_err(|refusal| {
+        // The two cases that the original's app tells apart. Source: exec b.3.
+        if refusal.message == "command required" {
+            refused(refusal)
+        } else {
+            log!("app", "a request was refused: {}", refusal.message);
+            invalid("invalid payload", "json")
+        }
+    })
+}
+
+fn question(prompt: &PromptRequest, requester: &str) -> Question {
+    let asked = &prompt.request;
+    let claimed = |claim: &Option<String>| match claim {
+        Some(claim) => format!("says it is \"{claim}\""),
+        None => "not said".to_owned(),
+    };
+    Question {
+        id: prompt.id.clone(),
+        command: asked.command.clone(),
+        executable: claimed(&asked.resolved_path),
+        cwd: claimed(&asked.cwd),
+        env: Vec::new(),
+        agent: asked.agent_id.clone(),
+        session: asked.session_key.clone(),
+        requester: requester.to_owned(),
+        notes: vec!["the requester only asks; this app neither checks nor runs the command".to_owned()],
+        allow_always: Ok(()),
+        deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+    }
+}
+
+fn invalid(message: &str, reason: &str) -> ExecError {
+    error("INVALID_REQUEST", message, Some(reason))
+}
+
+fn unavailable(message: &str, reason: Option<&str>) -> ExecError {
+    error("UNAVAILABLE", message, reason)
+}
+
+/// On this socket a refusal by policy or person has the code UNAVAILABLE. Source: exec b.3.
+fn refused(refusal: Refusal) -> ExecError {
+    match refusal.code {
+        "INVALID_REQUEST" => invalid(&refusal.message, refusal.reason.unwrap_or("invalid")),
+        _ => unavailable(&refusal.message, refusal.reason),
+    }
+}
+
+fn error(code: &str, message: &str, reason: Option<&str>) -> ExecError {
+    ExecError { code: code.to_owned(), message: message.to_owned(), reason: reason.map(str::to_owned) }
+}
+
+/// A requester that has gone, or does not read, loses its answer; that is all.
+fn send(stream: &Stream, line: &str) {
+    let _ = stream.write_until(line.as_bytes(), Instant::now() + limits::EXEC_ANSWER_DEADLINE);
+}
+
+#[cfg(test)]
+mod tests;

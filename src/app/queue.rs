@@ -1,0 +1,311 @@
+//! The approval queue: one question at a time before the person, in the order in which they came.
+
+use crate::desktop::{Desktop, Place};
+use crate::exec::approval::{Answer, Person, Question};
+use crate::limits;
+use crate::log;
+use crate::sys::clock::Now;
+use crate::sys::poll::{self, Interest};
+use crate::sys::wake::Wake;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Brings the questions of all requesters to one person.
+pub struct ApprovalQueue {
+    desktop: Box<dyn Desktop>,
+    /// The front one is before the person. Each is fired when it becomes the front one.
+    turns: Mutex<VecDeque<Arc<Wake>>>,
+    panics: AtomicUsize,
+}
+
+impl ApprovalQueue {
+    /// A queue before `desktop`.
+    pub fn new(desktop: Box<dyn Desktop>) -> Self {
+        Self { desktop, turns: Mutex::new(VecDeque::new()), panics: AtomicUsize::new(0) }
+    }
+
+    /// How many questions wait, the one before the person included.
+    pub fn waiting(&self) -> usize {
+        self.turns().len()
+    }
+
+    /// No code that may panic runs under this lock.
+    fn turns(&self) -> MutexGuard<'_, VecDeque<Arc<Wake>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place at the end; none when the queue is full.
+    fn line_up(&self) -> io::Result<Option<Turn<'_>>> {
+        let wake = Arc::new(Wake::new()?);
+        let mut turns = self.turns();
+        if turns.len() > limits::PROMPTS_QUEUED {
+            return Ok(None);
+        }
+        if turns.is_empty() {
+            wake.fire();
+        }
+        turns.push_back(Arc::clone(&wake));
+        Ok(Some(Turn { queue: self, wake }))
+    }
+
+    /// A backend that panics has asked nobody; one that keeps doing so is not tried again (H22).
+    fn show(&self, question: &Question, withdrawn: &Wake) -> Answer {
+        if self.panics.load(Ordering::SeqCst) >= limits::PANICS {
+            return Answer::Nobody("the prompt has failed repeatedly; restart the app".to_owned());
+        }
+        let place = Place { number: 1, of: self.waiting() };
+        catch_unwind(AssertUnwindSafe(|| self.desktop.ask(question, place, withdrawn))).unwrap_or_else(|_| {
+            self.panics.fetch_add(1, Ordering::SeqCst);
+            log!("app", "the prompt failed while asking question {}", question.id);
+            Answer::Nobody("the prompt failed; see the app's log".to_owned())
+        })
+    }
+}
+
+impl Person for ApprovalQueue {
+    fn ask(&self, question: &Question, withdrawn: &Wake) -> Answer {
+        let turn = match self.line_up() {
+            Ok(Some(turn)) => turn,
+            Ok(None) => {
+                let most = limits::PROMPTS_QUEUED;
+                return Answer::Nobody(format!("{most} questions wait for the person already; try again later"));
+            }
+            Err(error) => return Answer::Nobody(format!("the question could not be queued: {error}")),
+        };
+        let answer = match turn.wait(question, withdrawn) {
+            Ok(()) => self.show(question, withdrawn),
+            Err(answer) => answer,
+        };
+        drop(turn);
+        // Nobody's decision outlives its question, whatever the backend says (A163).
+        match answer {
+            Answer::Decided(_) if withdrawn.is_fired() => Answer::Withdrawn,
+            Answer::Decided(_) if question.deadline.passed(Now::read()) => Answer::TimedOut,
+            answer => answer,
+        }
+    }
+}
+
+/// A place in the queue; dropping it leaves the queue and lets the next one come forward.
+struct Turn<'a> {
+    queue: &'a ApprovalQueue,
+    wake: Arc<Wake>,
+}
+
+impl Turn<'_> {
+    /// Waits to be the front one; an end before that is the answer.
+    fn wait(&self, question: &Question, withdrawn: &Wake) -> Result<(), Answer> {
+        loop {
+            if withdrawn.is_fired() {
+                return Err(Answer::Withdrawn);
+            }
+            if question.deadline.passed(Now::read()) {
+                return Err(Answer::TimedOut);
+            }
+            if self.wake.is_fired() {
+                return Ok(());
+            }
+            let ends = [(withdrawn.fd(), Interest::Readable), (self.wake.fd(), Interest::Readable)];
+            poll::wait(&ends, Some(question.deadline.next_look()))
+                .map_err(|error| Answer::Nobody(format!("the queue failed: {error}")))?;
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut turns = self.queue.turns();
+        turns.retain(|wake| !Arc::ptr_eq(wake, &self.wake));
+        if let Some(next) = turns.front() {
+            next.fire();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::protocol::policy::Decision;
+    use crate::sys::clock::Expiry;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// What the scripted person does with a question.
+    pub enum Script {
+        /// Answers.
+        Say(Answer),
+        /// Breaks.
+        Panic,
+    }
+
+    /// Reports every question shown and does what it is told for each.
+    pub struct Scripted {
+        shown: Mutex<Sender<(Question, Place)>>,
+        script: Mutex<Receiver<Script>>,
+    }
+
+    /// A desktop, what it shows, and what it is told.
+    pub fn scripted() -> (Box<dyn Desktop>, Receiver<(Question, Place)>, Sender<Script>) {
+        let (shown, see) = channel();
+        let (tell, script) = channel();
+        (Box::new(Scripted { shown: Mutex::new(shown), script: Mutex::new(script) }), see, tell)
+    }
+
+    impl Desktop for Scripted {
+        fn ask(&self, question: &Question, place: Place, withdrawn: &Wake) -> Answer {
+            let _ = self.shown.lock().unwrap().send((question.clone(), place));
+            loop {
+                let next = self.script.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
+                match next {
+                    Ok(Script::Say(answer)) => return answer,
+                    Ok(Script::Panic) => panic!("scripted"),
+                    Err(_) => {}
+                }
+                if withdrawn.is_fired() {
+                    return Answer::Withdrawn;
+                }
+                if question.deadline.passed(Now::read()) {
+                    return Answer::TimedOut;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// A question that lives for `after`.
+    pub fn question(id: &str, after: Duration) -> Question {
+        Question {
+            id: id.into(),
+            command: "true".into(),
+            executable: "/bin/true".into(),
+            cwd: "/".into(),
+            env: Vec::new(),
+            agent: None,
+            session: None,
+            requester: "a test".into(),
+            notes: Vec::new(),
+            allow_always: Ok(()),
+            deadline: Expiry::after(Now::read(), after),
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn until(what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !done() {
+            assert!(Instant::now() < end, "{what} did not happen");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_in_order_with_the_place_in_the_queue() {
+        let (desktop, shown, tell) = scripted();
+        let queue = ApprovalQueue::new(desktop);
+        thread::scope(|scope| {
+            for (index, id) in ["a", "b", "c"].into_iter().enumerate() {
+                let queue = &queue;
+                scope.spawn(move || queue.ask(&question(id, LONG), &Wake::new().unwrap()));
+                until("lining up", || queue.waiting() == index + 1);
+            }
+            assert_eq!(shown.recv().unwrap().0.id, "a");
+            assert!(shown.try_recv().is_err(), "only one is shown");
+            tell.send(Script::Say(Answer::Decided(Decision::Deny))).unwrap();
+            let (second, place) = shown.recv().unwrap();
+            assert_eq!((second.id.as_str(), place), ("b", Place { number: 1, of: 2 }));
+            tell.send(Script::Say(Answer::Decided(Decision::AllowOnce))).unwrap();
+            assert_eq!(shown.recv().unwrap().0.id, "c");
+            tell.send(Script::Say(Answer::Decided(Decision::AllowOnce))).unwrap();
+        });
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    /// A163: what was withdrawn or has expired never shows, and the next one comes at once.
+    #[test]
+    fn sec_a163_withdrawn_and_expired_questions_never_show() {
+        let (desktop, shown, tell) = scripted();
+        let queue = ApprovalQueue::new(desktop);
+        let (first, second, never) = (Wake::new().unwrap(), Wake::new().unwrap(), Wake::new().unwrap());
+        thread::scope(|scope| {
+            let one = scope.spawn(|| queue.ask(&question("one", LONG), &first));
+            until("the first prompt", || shown.try_recv().is_ok());
+            let two = scope.spawn(|| queue.ask(&question("two", LONG), &second));
+            until("lining up", || queue.waiting() == 2);
+            let expired = queue.ask(&question("expired", Duration::from_millis(20)), &never);
+            assert_eq!(expired, Answer::TimedOut, "the deadline counts from the enqueuing");
+            let three = scope.spawn(|| queue.ask(&question("three", LONG), &never));
+            until("lining up", || queue.waiting() == 3);
+            second.fire();
+            assert_eq!(two.join().unwrap(), Answer::Withdrawn);
+            first.fire();
+            assert_eq!(one.join().unwrap(), Answer::Withdrawn);
+            assert_eq!(shown.recv().unwrap().0.id, "three");
+            tell.send(Script::Say(Answer::Decided(Decision::AllowOnce))).unwrap();
+            assert_eq!(three.join().unwrap(), Answer::Decided(Decision::AllowOnce));
+        });
+    }
+
+    /// A163: an answer that comes with the end of its question is none.
+    #[test]
+    fn sec_a163_a_late_answer_is_no_answer() {
+        struct Late(Duration);
+        impl Desktop for Late {
+            fn ask(&self, question: &Question, _place: Place, withdrawn: &Wake) -> Answer {
+                if self.0.is_zero() {
+                    withdrawn.fire();
+                } else {
+                    until("the end", || question.deadline.passed(Now::read()));
+                }
+                Answer::Decided(Decision::AllowAlways)
+            }
+        }
+        let wake = Wake::new().unwrap();
+        let queue = ApprovalQueue::new(Box::new(Late(Duration::from_millis(5))));
+        assert_eq!(queue.ask(&question("q", Duration::from_millis(5)), &wake), Answer::TimedOut);
+        let queue = ApprovalQueue::new(Box::new(Late(Duration::ZERO)));
+        assert_eq!(queue.ask(&question("q", LONG), &wake), Answer::Withdrawn);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once() {
+        let (desktop, shown, _tell) = scripted();
+        let queue = ApprovalQueue::new(desktop);
+        let end = Wake::new().unwrap();
+        thread::scope(|scope| {
+            for index in 0..=limits::PROMPTS_QUEUED {
+                let (queue, end) = (&queue, &end);
+                scope.spawn(move || queue.ask(&question("q", LONG), end));
+                until("lining up", || queue.waiting() == index + 1);
+            }
+            let refused = queue.ask(&question("one more", LONG), &end);
+            assert!(matches!(refused, Answer::Nobody(why) if why.contains("try again")));
+            end.fire();
+        });
+        assert_eq!(queue.waiting(), 0);
+        assert_eq!(shown.try_iter().count(), 1, "the withdrawn ones never showed");
+    }
+
+    /// H22: a panic in the backend asks nobody, breaks nothing, and too many stop the asking.
+    #[test]
+    fn sec_h22_a_panicking_prompt_denies_and_the_queue_lives() {
+        let (desktop, shown, tell) = scripted();
+        let queue = ApprovalQueue::new(desktop);
+        let wake = Wake::new().unwrap();
+        for _ in 0..limits::PANICS - 1 {
+            tell.send(Script::Panic).unwrap();
+            assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(_)));
+        }
+        tell.send(Script::Say(Answer::Decided(Decision::AllowOnce))).unwrap();
+        assert_eq!(queue.ask(&question("q", LONG), &wake), Answer::Decided(Decision::AllowOnce));
+        tell.send(Script::Panic).unwrap();
+        assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(_)));
+        let before = shown.try_iter().count();
+        assert!(matches!(queue.ask(&question("q", LONG), &wake), Answer::Nobody(why) if why.contains("restart")));
+        assert_eq!((before, shown.try_iter().count()), (limits::PANICS + 1, 0));
+    }
+}

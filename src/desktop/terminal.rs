@@ -1,0 +1,420 @@
+//! Asks on the controlling terminal. Source: mac-app 3.2 (which fields), NOTES "A child that
+//! shares our terminal can answer for the person".
+
+use super::{Desktop, Place};
+use crate::exec::approval::{Answer, Question};
+use crate::log;
+use crate::protocol::policy::Decision;
+use crate::protocol::text;
+use crate::sys::clock::Now;
+use crate::sys::terminal::{Direction, Ready, Terminal};
+use crate::sys::wake::Wake;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Longest line that a terminal gives in line mode, bytes; an answer is far shorter.
+const LINE_BYTES: usize = 4096;
+/// Spaces in a row that are shown as they are. More of them could push the rest of a command out
+/// of view or draw what looks like other lines of the prompt (A67, A74), so the rest is escaped.
+const SPACES_IN_A_ROW: usize = 4;
+const BACKGROUND: &str = "the app is not in the foreground of its terminal";
+
+/// A person at the controlling terminal.
+pub struct TerminalDesktop {
+    terminal: Terminal,
+    said_background: AtomicBool,
+}
+
+impl TerminalDesktop {
+    /// Opens the controlling terminal.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { terminal: Terminal::open()?, said_background: AtomicBool::new(false) })
+    }
+
+    fn nobody(&self) -> Answer {
+        if !self.said_background.swap(true, Ordering::Relaxed) {
+            log!("app", "{BACKGROUND}, so nobody is asked; bring it to the foreground");
+        }
+        Answer::Nobody(BACKGROUND.to_owned())
+    }
+
+    /// Shows the question and waits. The modes are put back when this returns or unwinds.
+    fn converse(&self, question: &Question, place: Place, withdrawn: &Wake) -> io::Result<Reply> {
+        let _modes = self.terminal.begin_prompt()?;
+        if let Some(end) = self.write(&fields(question, place, Now::read()), question, withdrawn)? {
+            return Ok(end);
+        }
+        // Again, now that the question can be read: what was typed before is no answer to it.
+        self.terminal.flush_input()?;
+        if let Some(end) = self.write(&invitation(question), question, withdrawn)? {
+            return Ok(end);
+        }
+        let reply = self.read(question, withdrawn)?;
+        let farewell = format!("\nopenclaw: {}\n\n", reply.sentence());
+        // As much as fits: the answer must not wait for a stopped terminal.
+        let _ = self.terminal.write(farewell.as_bytes());
+        Ok(reply)
+    }
+
+    /// Writes all of `shown`; an early end of the question is the answer.
+    fn write(&self, shown: &str, question: &Question, withdrawn: &Wake) -> io::Result<Option<Reply>> {
+        let mut rest = shown.as_bytes();
+        while !rest.is_empty() {
+            if let Some(end) = self.wait(Direction::Output, question, withdrawn)? {
+                return Ok(Some(end));
+            }
+            let count = self.terminal.write(rest)?;
+            rest = rest.get(count..).unwrap_or_default();
+        }
+        Ok(None)
+    }
+
+    fn read(&self, question: &Question, withdrawn: &Wake) -> io::Result<Reply> {
+        loop {
+            if let Some(end) = self.wait(Direction::Input, question, withdrawn)? {
+                return Ok(end);
+            }
+            if !self.terminal.is_foreground() {
+                return Err(io::Error::other(BACKGROUND));
+            }
+            let mut buffer = [0; LINE_BYTES];
+            let Some(line) = self.terminal.read(&mut buffer)? else { continue };
+            // The machine may have slept, or the requester may have gone, while Return was pressed.
+            if withdrawn.is_fired() {
+                return Ok(Reply::Withdrawn);
+            }
+            if question.deadline.passed(Now::read()) {
+                return Ok(Reply::TimedOut);
+            }
+            return Ok(Reply::of(line, &question.allow_always));
+        }
+    }
+
+    /// None when the terminal is ready.
+    fn wait(&self, direction: Direction, question: &Question, withdrawn: &Wake) -> io::Result<Option<Reply>> {
+        loop {
+            if question.deadline.passed(Now::read()) {
+                return Ok(Some(Reply::TimedOut));
+            }
+            match self.terminal.wait(direction, withdrawn, question.deadline.next_look())? {
+                Ready::Terminal => return Ok(None),
+                Ready::Woken => return Ok(Some(Reply::Withdrawn)),
+                Ready::Deadline => {}
+            }
+        }
+    }
+}
+
+impl Desktop for TerminalDesktop {
+    fn ask(&self, question: &Question, place: Place, withdrawn: &Wake) -> Answer {
+        if !self.terminal.is_foreground() {
+            return self.nobody();
+        }
+        let _held = log::hold_back();
+        match self.converse(question, place, withdrawn) {
+            Ok(reply) => reply.into(),
+            Err(_) if !self.terminal.is_foreground() => self.nobody(),
+            Err(error) => Answer::Nobody(format!("the terminal failed: {error}")),
+        }
+    }
+}
+
+/// How a conversation ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Reply {
+    Word(Decision),
+    /// A line that is no answer, or the end of input; why it does not count.
+    NotAllowed(String),
+    TimedOut,
+    Withdrawn,
+}
+
+impl Reply {
+    /// Only a whole line that is exactly one of the words is an answer (A63).
+    fn of(line: &[u8], allow_always: &Result<(), String>) -> Self {
+        let Some(word) = line.strip_suffix(b"\n") else {
+            return Self::NotAllowed("the input ended without a whole line".to_owned());
+        };
+        match (word.trim_ascii(), allow_always) {
+            (b"once", _) => Self::Word(Decision::AllowOnce),
+            (b"deny", _) => Self::Word(Decision::Deny),
+            (b"always", Ok(())) => Self::Word(Decision::AllowAlways),
+            (b"always", Err(why)) => Self::NotAllowed(format!("`always` is not possible here: {}", shown(why))),
+            _ => Self::NotAllowed("only a whole word is an answer".to_owned()),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Word(Decision::AllowOnce) => "allowed this once".to_owned(),
+            Self::Word(Decision::AllowAlways) => "allowed, and will be from now on".to_owned(),
+            Self::Word(Decision::Deny) => "denied".to_owned(),
+            Self::NotAllowed(why) => format!("not allowed ({why})"),
+            Self::TimedOut => "no answer in time; an answer no longer counts".to_owned(),
+            Self::Withdrawn => "the question was withdrawn; an answer no longer counts".to_owned(),
+        }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Word(decision) => Self::Decided(decision),
+            Reply::NotAllowed(_) => Self::Decided(Decision::Deny),
+            Reply::TimedOut => Self::TimedOut,
+            Reply::Withdrawn => Self::Withdrawn,
+        }
+    }
+}
+
+/// `raw` in a form that cannot leave its place on the screen.
+fn shown(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut spaces = 0;
+    for character in text::visible(raw).chars() {
+        spaces = if character == ' ' { spaces + 1 } else { 0 };
+        if spaces > SPACES_IN_A_ROW {
+            out.push_str(&text::visible_escape(character));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// What is asked. One field a line; nothing is cut, the terminal wraps what is long. The
+/// command stands last, so that no length of it moves the other fields out of view.
+fn fields(question: &Question, place: Place, now: Now) -> String {
+    let mut out = String::new();
+    let mut field = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<10} {value}");
+    };
+    field("program", &shown(&question.executable));
+    field("directory", &shown(&question.cwd));
+    field("requester", &shown(&question.requester));
+    if let Some(agent) = &question.agent {
+        field("agent", &format!("says it is \"{}\"", shown(agent)));
+    }
+    if let Some(session) = &question.session {
+        field("session", &format!("says it is \"{}\"", shown(session)));
+    }
+    for variable in &question.env {
+        field("sets", &shown(variable));
+    }
+    for note in &question.notes {
+        field("note", &shown(note));
+    }
+    let seconds = question.deadline.instant().saturating_duration_since(now.instant).as_secs();
+    field("ends in", &format!("{seconds} s"));
+    field("command", &shown(&question.command));
+    let queue = if place.of > 1 { format!(" ({} of {})", place.number, place.of) } else { String::new() };
+    format!("\nopenclaw: allow this command?{queue}\n{out}")
+}
+
+/// The last line: which words are answers.
+fn invitation(question: &Question) -> String {
+    match &question.allow_always {
+        Ok(()) => "Type once, always or deny, then Return: ".to_owned(),
+        Err(why) => format!("Type once or deny (always is not offered: {}), then Return: ", shown(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::Expiry;
+    use std::time::Duration;
+
+    fn question() -> Question {
+        Question {
+            id: "q".into(),
+            command: "uname -a".into(),
+            executable: "/usr/bin/uname".into(),
+            cwd: "/tmp".into(),
+            env: vec!["A=b".into()],
+            agent: Some("main".into()),
+            session: Some("agent:main:main".into()),
+            requester: "our own node".into(),
+            notes: vec!["approved at the gateway".into()],
+            allow_always: Ok(()),
+            deadline: Expiry::after(Now::read(), Duration::from_secs(120)),
+        }
+    }
+
+    fn text_of(question: &Question) -> String {
+        fields(question, Place { number: 1, of: 3 }, Now::read()) + &invitation(question)
+    }
+
+    #[test]
+    fn the_prompt_has_every_field_once() {
+        let text = text_of(&question());
+        for part in [
+            "(1 of 3)",
+            "program    /usr/bin/uname\n",
+            "directory  /tmp\n",
+            "requester  our own node\n",
+            "says it is \"main\"\n",
+            "says it is \"agent:main:main\"\n",
+            "sets       A=b\n",
+            "note       approved at the gateway\n",
+            "command    uname -a\n",
+            "Type once, always or deny, then Return: ",
+        ] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
+        }
+        let no_always = Question { allow_always: Err("it is a shell".into()), ..question() };
+        assert!(text_of(&no_always).contains("Type once or deny (always is not offered: it is a shell)"));
+        assert!(!fields(&question(), Place { number: 1, of: 1 }, Now::read()).contains("of 1"));
+    }
+
+    /// A64: nothing is cut, however long.
+    #[test]
+    fn sec_a64_the_whole_command_is_shown() {
+        let command = format!("echo {} && rm -rf /tail", "x".repeat(20_000));
+        assert!(text_of(&Question { command: command.clone(), ..question() }).contains(&command));
+    }
+
+    /// A66, A67: one visible line, whatever the command holds.
+    #[test]
+    fn sec_a66_a67_what_hides_or_moves_is_an_escape() {
+        let command =
+            format!("ls{}\r\x08\x1b[2J\t\x7f\u{9b}\u{202e}\u{200b}\u{e0061}\u{2028}\u{a0}x", "\n".repeat(200));
+        let text = text_of(&Question { command, ..question() });
+        assert_eq!(text.lines().count(), text_of(&question()).lines().count());
+        assert!(
+            text.contains("\\u{D}\\u{8}\\u{1B}[2J\\u{9}\\u{7F}\\u{9B}\\u{202E}\\u{200B}\\u{E0061}\\u{2028}\\u{A0}x")
+        );
+        assert!(text.chars().all(|character| character == '\n' || !text::is_hidden(character)));
+        let padded = text_of(&Question { command: format!("ls {} ; rm", " ".repeat(500)), ..question() });
+        assert!(!padded.contains(&" ".repeat(20)), "padding cannot draw a false line");
+    }
+
+    /// A74: every claimed field stays on its own line.
+    #[test]
+    fn sec_a74_fields_cannot_forge_others() {
+        let lie = "main\n\n  note       Approved by admin\u{202e}".to_owned();
+        let plain = text_of(&question()).lines().count();
+        for question in [
+            Question { agent: Some(lie.clone()), ..question() },
+            Question { session: Some(lie.clone()), ..question() },
+            Question { cwd: lie.clone(), ..question() },
+            Question { executable: lie.clone(), ..question() },
+            Question { requester: lie.clone(), ..question() },
+            Question { env: vec![lie.clone()], ..question() },
+            Question { notes: vec![lie.clone()], ..question() },
+            Question { allow_always: Err(lie.clone()), ..question() },
+        ] {
+            let text = text_of(&question);
+            assert_eq!(text.lines().count(), plain, "{text}");
+            assert!(!text.contains("\n  note       Approved by admin"), "{text}");
+        }
+    }
+
+    /// A63: only the exact words decide, and `always` only where it was offered.
+    #[test]
+    fn sec_a63_odd_answers_are_not_permission() {
+        let offered = Ok(());
+        assert_eq!(Reply::of(b"once\n", &offered), Reply::Word(Decision::AllowOnce));
+        assert_eq!(Reply::of(b" always \n", &offered), Reply::Word(Decision::AllowAlways));
+        assert_eq!(Reply::of(b"deny\n", &offered), Reply::Word(Decision::Deny));
+        for odd in
+            ["", "\n", "once", "ONCE\n", "y\n", "yes\n", "allow\n", "allow-once\n", "once once\n", "on\n", "o\0nce\n"]
+        {
+            let reply = Reply::of(odd.as_bytes(), &offered);
+            assert!(matches!(reply, Reply::NotAllowed(_)), "{odd:?}: {reply:?}");
+            assert_eq!(Answer::from(reply), Answer::Decided(Decision::Deny));
+        }
+        assert!(
+            matches!(Reply::of(b"always\n", &Err("a shell".into())), Reply::NotAllowed(why) if why.contains("a shell"))
+        );
+    }
+
+    const THIS: &str = "desktop::terminal::tests::sec_a63_a_person_at_a_real_terminal";
+    const ROLE: &str = "OC_TEST_TERMINAL";
+
+    /// What the process on the terminal does; prints the answer.
+    fn ask_as(role: &str) {
+        let desktop = TerminalDesktop::open().unwrap();
+        let wake = std::sync::Arc::new(Wake::new().unwrap());
+        let deadline = if role == "short" { 300 } else { 20_000 };
+        let deadline = Expiry::after(Now::read(), Duration::from_millis(deadline));
+        let allow_always = if role == "no-always" { Err("it is a shell".to_owned()) } else { Ok(()) };
+        let question = Question { deadline, allow_always, ..question() };
+        if role == "withdraw" {
+            let wake = std::sync::Arc::clone(&wake);
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                wake.fire();
+            });
+        }
+        println!("answer: {:?}", desktop.ask(&question, Place { number: 1, of: 1 }, &wake));
+    }
+
+    /// Runs this test again as another process.
+    fn again(role: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "--nocapture", THIS]).env(ROLE, role).stdout(std::process::Stdio::piped());
+        command
+    }
+
+    fn answer_of(child: std::process::Child) -> String {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find_map(|line| line.split_once("answer: ")).unwrap_or_else(|| panic!("{text}")).1.to_owned()
+    }
+
+    /// The whole of it on a pseudo-terminal: type-ahead, modes, words, deadline, withdrawal.
+    #[test]
+    fn sec_a63_a_person_at_a_real_terminal() {
+        use crate::sys::terminal::pseudo::PseudoTerminal;
+        use std::io::{Read, Write};
+        use std::os::unix::process::CommandExt;
+        match std::env::var(ROLE).ok().as_deref() {
+            Some("background") => {
+                // In a group of its own: the terminal stays with us.
+                let child = again("plain").process_group(0).spawn().unwrap();
+                return println!("answer: {}", answer_of(child));
+            }
+            Some(role) => return ask_as(role),
+            None => {}
+        }
+        let allowed_once = "Decided(AllowOnce)";
+        for (role, typed, expected) in [
+            ("plain", "once\r", allowed_once),
+            ("plain", "always\r", "Decided(AllowAlways)"),
+            ("plain", "deny\r", "Decided(Deny)"),
+            ("plain", "yes\r", "Decided(Deny)"),
+            ("plain", "\x04", "Decided(Deny)"),
+            ("plain", "once\x04", "Decided(Deny)"),
+            ("plain", "onx\x7fce\r", allowed_once),
+            ("no-always", "always\r", "Decided(Deny)"),
+            ("short", "once", "TimedOut"),
+            ("withdraw", "", "Withdrawn"),
+            ("background", "", "Nobody("),
+        ] {
+            let terminal = PseudoTerminal::new();
+            terminal.make_raw();
+            let before = terminal.local_modes();
+            // Typed before the question can be read, so no answer to it.
+            (&terminal.person).write_all(b"once\nonce\r").unwrap();
+            let child = terminal.spawn(&mut again(role));
+            if role != "background" {
+                let mut seen = String::new();
+                while !seen.contains("then Return") {
+                    let mut piece = [0; 4096];
+                    let count = (&terminal.person).read(&mut piece).unwrap();
+                    seen.push_str(&String::from_utf8_lossy(&piece[..count]));
+                }
+                assert_ne!(terminal.local_modes(), before, "the prompt needs line mode and echo");
+                (&terminal.person).write_all(typed.as_bytes()).unwrap();
+            }
+            let answer = answer_of(child);
+            assert!(answer.contains(expected), "{role} {typed:?}: {answer}");
+            assert_eq!(terminal.local_modes(), before, "{role} {typed:?}: modes are not restored");
+        }
+    }
+}
