@@ -1,12 +1,10 @@
 //! Where a gateway is. Only this machine is ever an answer: a name could lead elsewhere, and what
 //! is sent there is a credential in clear (A27, A31).
 
+use crate::state::config::DEFAULT_PORT;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-
-/// Port of a gateway when nobody names one. Source: spec exec f.4.
-pub const DEFAULT_PORT: u16 = 18_789;
 
 /// A gateway on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

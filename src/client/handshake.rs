@@ -13,6 +13,7 @@ use crate::protocol::connect::{
 };
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Incoming};
+use crate::sys::connect::connect_unix;
 use crate::sys::{process, socket};
 use crate::transport::http;
 use crate::transport::outbox::{Kind, Pushed};
@@ -26,7 +27,6 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -163,20 +163,17 @@ fn pin(options: &ConnectOptions, place: &str, known: bool, proven: Option<&str>)
 }
 
 fn dial(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
-    let unreachable = |error| ConnectError::Unreachable(endpoint.clone(), error);
+    if let Endpoint::Socket(path) = endpoint {
+        return dial_socket(path, endpoint);
+    }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    match endpoint {
-        Endpoint::Socket(path) => return dial_socket(path, endpoint),
-        Endpoint::Tcp { .. } => {
-            for address in endpoint.addresses() {
-                match TcpStream::connect_timeout(&address, limits::CONNECT_DEADLINE).and_then(Stream::tcp) {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = error,
-                }
-            }
+    for address in endpoint.addresses() {
+        match TcpStream::connect_timeout(&address, limits::CONNECT_DEADLINE).and_then(Stream::tcp) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
         }
     }
-    Err(unreachable(last))
+    Err(ConnectError::Unreachable(endpoint.clone(), last))
 }
 
 /// Nothing is sent before file and process are known to be ours.
@@ -194,7 +191,7 @@ fn dial_socket(path: &Path, endpoint: &Endpoint) -> Result<Stream, ConnectError>
     if found.uid() != us {
         return Err(not_ours("belongs to another user"));
     }
-    let stream = UnixStream::connect(path).map_err(unreachable)?;
+    let stream = connect_unix(path, limits::CONNECT_DEADLINE).map_err(unreachable)?;
     match socket::peer_uid(stream.as_fd()) {
         Ok(uid) if uid == us => Ok(Stream::unix(stream)),
         Ok(_) => Err(not_ours("is served by a process of another user")),
@@ -248,8 +245,8 @@ fn read_answer(peer: &mut Peer, id: &str) -> Result<Result<Box<RawValue>, WireEr
 fn connect_params(options: &ConnectOptions, challenge: &Challenge, attempt: Attempt) -> Value {
     let credentials = &options.credentials;
     let shared = credentials.token.as_ref().filter(|_| !attempt.device_token_only);
-    let device_token = credentials.device_token.as_ref().filter(|_| shared.is_none() && credentials.password.is_none());
-    let device_token = device_token.or(credentials.device_token.as_ref().filter(|_| attempt.device_token_only));
+    let password = credentials.password.as_ref().filter(|_| !attempt.device_token_only);
+    let device_token = credentials.device_token.as_ref().filter(|_| shared.is_none() && password.is_none());
     let mut auth = Map::new();
     let mut show = |name: &str, secret: Option<&Secret>| {
         if let Some(secret) = secret {
@@ -257,7 +254,7 @@ fn connect_params(options: &ConnectOptions, challenge: &Challenge, attempt: Atte
         }
     };
     show("token", shared);
-    show("password", credentials.password.as_ref().filter(|_| !attempt.device_token_only));
+    show("password", password);
     show("deviceToken", device_token);
     let mut params = json!({
         "minProtocol": attempt.protocol,
