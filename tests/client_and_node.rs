@@ -1,4 +1,5 @@
 //! Client and node against a scripted gateway on real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test ends by a panic
 
 use openclaw::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, gateway_key,
@@ -6,9 +7,12 @@ use openclaw::client::{
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::PolicySource;
 use openclaw::identity::device::{self, DeviceKey};
+use openclaw::identity::envelope::prove_answer;
 use openclaw::identity::secret::Secret;
+use openclaw::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use openclaw::node::{self, ExecHost, NodeError, NodeOptions};
 use openclaw::protocol::connect::{ClientInfo, DevicePayload, PayloadForm, device_payload};
+use openclaw::protocol::exec_host::{Request, parse_line};
 use openclaw::protocol::policy::{Ask, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
 use openclaw::state::pins::GatewayPins;
@@ -18,8 +22,10 @@ use openclaw::transport::outbox::Kind;
 use openclaw::transport::peer::{End, Peer};
 use openclaw::transport::{http, stream::Stream};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -350,6 +356,10 @@ impl PolicySource for RunsAll {
 
 /// Starts a node for `script`, runs `test`, stops the node; its outcome.
 fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
+    with_node_of(ExecHost::Local, script, test)
+}
+
+fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
     let options = NodeOptions {
         endpoint: script.endpoint(),
         client: NodeOptions::headless("a test".to_owned(), "i-1".to_owned()),
@@ -359,7 +369,7 @@ fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError>
         pins: None,
         host: Host::of_this_process(None),
         policy: Arc::new(RunsAll),
-        exec_host: ExecHost::Local,
+        exec_host,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);
@@ -536,6 +546,82 @@ fn a_node_waits_after_pairing_required_and_ends_after_a_wrong_token() {
         assert!(seat.read().is_err());
     });
     assert!(matches!(ended, Err(NodeError::Login(ConnectError::Refused(_)))));
+}
+
+fn app_at(socket: &Path) -> ExecHost {
+    let token = Box::new(|| Ok(Secret::new(TOKEN.to_owned())));
+    ExecHost::App(ExecHostClient::new(socket.to_path_buf(), token, ExecHostPeer::Ours))
+}
+
+#[test]
+fn without_the_app_nothing_runs() {
+    let scratch = Scratch::new("noapp");
+    let trace = scratch.0.join("trace");
+    with_node_of(app_at(&scratch.0.join("socket")), Script::new(), |script| {
+        let (mut seat, node) = script.logged_in();
+        let params = json!({"command": ["/usr/bin/touch", trace], "runId": "r"}).to_string();
+        seat.invoke(&node, "r", "system.run", &params, 10_000, "k");
+        let (method, event) = seat.request();
+        assert_eq!((method.as_str(), &event["event"]), ("node.event", &json!("exec.denied")));
+        assert!(event["payloadJSON"].as_str().unwrap().contains(r#""reason":"companion-unavailable""#));
+        assert_eq!(
+            seat.result()["error"],
+            json!({"code": "UNAVAILABLE",
+            "message": "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable"})
+        );
+        // A person's no at the gateway is final; malformed parameters raise no event.
+        seat.invoke(&node, "d", "system.run", r#"{"command":["/bin/true"],"approvalDecision":"deny"}"#, 10_000, "d");
+        let (_, event) = seat.request();
+        assert!(event["payloadJSON"].as_str().unwrap().contains(r#""reason":"user-denied""#));
+        assert_eq!(seat.result()["error"]["message"], "SYSTEM_RUN_DENIED: user denied");
+        seat.invoke(&node, "m", "system.run", r#"{"command":["/bin/true"],"env":{"LD_PRELOAD":"/x"}}"#, 10_000, "m");
+        assert_eq!(seat.result()["error"]["code"], "INVALID_REQUEST");
+    })
+    .unwrap();
+    assert!(!trace.exists());
+}
+
+/// The app hears of a gateway's approval only if this node prepared that very plan on this
+/// connection, and only once.
+#[test]
+fn an_approval_reaches_the_app_only_for_a_prepared_plan_and_once() {
+    let scratch = Scratch::new("app");
+    let socket = scratch.0.join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let answer = || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        let Ok(Request::Exec(envelope)) = parse_line(line.trim_end().as_bytes()) else { panic!("{line}") };
+        let result =
+            r#"{"type":"exec-res","ok":true,"payload":{"timedOut":false,"success":true,"stdout":"","stderr":""}}"#;
+        let proven = prove_answer(&Secret::new(TOKEN.to_owned()), &envelope.nonce, result);
+        (&stream).write_all(format!("{proven}\n").as_bytes()).unwrap();
+        serde_json::from_str::<Value>(&envelope.request_json).unwrap()["approvalDecision"].clone()
+    };
+    with_node_of(app_at(&socket), Script::new(), |script| {
+        let (mut seat, node) = script.logged_in();
+        let run = |seat: &mut Seat, plan: &Value, argv: &Value, id: &str| {
+            let params = json!({"command": argv, "cwd": plan["cwd"], "approved": true, "systemRunPlan": plan});
+            seat.invoke(&node, id, "system.run", &params.to_string(), 10_000, id);
+            let decision = answer();
+            assert_eq!(seat.request().0, "node.event");
+            assert_eq!(seat.result()["ok"], true);
+            decision
+        };
+        seat.invoke(&node, "p", "system.run.prepare", r#"{"command":["/bin/echo","a"]}"#, 10_000, "p");
+        let prepared: Value = serde_json::from_str(seat.result()["payloadJSON"].as_str().unwrap()).unwrap();
+        let plan = &prepared["plan"];
+        let mut other = plan["argv"].clone();
+        other[1] = json!("b");
+        assert_eq!(run(&mut seat, plan, &other, "another command"), Value::Null);
+        assert_eq!(run(&mut seat, plan, &plan["argv"], "the prepared one"), "allow-once");
+        assert_eq!(run(&mut seat, plan, &plan["argv"], "the same again"), Value::Null);
+        let mut forged = plan.clone();
+        forged["argv"] = other.clone();
+        assert_eq!(run(&mut seat, &forged, &other, "never prepared"), Value::Null);
+    })
+    .unwrap();
 }
 
 #[test]
