@@ -28,6 +28,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What the gateway granted.
@@ -102,7 +103,7 @@ fn try_once(endpoint: &Endpoint, options: &ConnectOptions, attempt: Attempt) -> 
         .map_err(|error| ConnectError::Upgrade(endpoint.clone(), error))?;
     let proven = gateway_key::check(upgraded.gateway_key.as_deref(), &upgraded.key, pinned.as_deref())
         .map_err(|error| ConnectError::GatewayKey(endpoint.clone(), error))?;
-    let mut peer = Peer::new(std::sync::Arc::new(stream), upgraded.early, tungstenite::protocol::Role::Client);
+    let mut peer = Peer::new(Arc::new(stream), upgraded.early, tungstenite::protocol::Role::Client);
     // An official hello-ok is larger than what a gateway reads before login.
     peer.logged_in();
     let challenge = match read_challenge(&mut peer) {
