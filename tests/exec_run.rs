@@ -1,7 +1,11 @@
 //! Real commands through the whole room: request, analysis, policy, person, run.
 
-use openclaw::exec::analysis::Host;
+// Helpers outside test functions may stop a test too.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use openclaw::exec::analysis::{Host, analyse};
 use openclaw::exec::approval::{Answer, Authorised, Context, Origin, Person, PolicySource, Question, authorise};
+use openclaw::exec::prepare::{PreparedPlans, prepare};
 use openclaw::exec::run::{RunOutcome, run};
 use openclaw::limits;
 use openclaw::protocol::node::{RunRequest, RunResult};
@@ -56,7 +60,7 @@ impl Document {
     }
 }
 
-/// Answers always the same and keeps what it was shown; `meanwhile` happens while the prompt is open.
+/// Gives one answer and keeps what it was shown; `meanwhile` happens while the prompt is open.
 struct Scripted<F: Fn() + Send + Sync> {
     answer: Answer,
     shown: Mutex<Vec<Question>>,
@@ -232,7 +236,8 @@ fn sec_h13_what_a_child_has_not() {
     assert_eq!((lines[0], lines[1]), ("0", "256"));
     assert!(lines.contains(&"NoNewPrivs:\t1"));
     for mask in ["SigBlk", "SigIgn"] {
-        assert!(lines.contains(&format!("{mask}:\t0000000000000000").as_str()), "{mask}");
+        let line = lines.iter().find(|line| line.starts_with(mask)).unwrap();
+        assert_eq!(*line, format!("{mask}:\t0000000000000000"));
     }
     let stat: Vec<_> = lines.last().unwrap().rsplit(") ").next().unwrap().split(' ').collect();
     assert_eq!(stat[4], "0", "a controlling terminal");
@@ -308,14 +313,14 @@ fn sec_a70_a63_no_answer_is_no_run() {
         assert!(judge(&claim, &document, &person(Answer::Nobody(String::new()))).is_err(), "{word}");
     }
     let denied = RunRequest { approval_decision: Some("deny".to_owned()), ..request(&["uname"]) };
-    let open = super_open();
+    let open = unguarded();
     assert_eq!(refused(judge(&denied, &open, &person(Answer::TimedOut))), "SYSTEM_RUN_DENIED: user denied");
     document.0.lock().unwrap().0.trust_gateway_approvals = true;
     let trusted = RunRequest { approval_decision: Some("allow-once".to_owned()), ..request(&["uname"]) };
     assert!(judge(&trusted, &document, &person(Answer::TimedOut)).is_ok());
 }
 
-fn super_open() -> Document {
+fn unguarded() -> Document {
     document(Security::Full, Ask::Off, Security::Full)
 }
 
@@ -438,4 +443,99 @@ fn a_program_or_directory_that_changed_does_not_run() {
     std::os::unix::fs::symlink("/", &work).unwrap();
     assert!(matches!(run(authorised, &Wake::new().unwrap()), RunOutcome::Refused(_)));
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// A76: a text that is not the command is refused, whatever it looks like.
+#[test]
+fn sec_a76_raw_command_must_agree() {
+    let open = document(Security::Full, Ask::Off, Security::Deny);
+    let claim = |argv: &[&str], raw: &str| {
+        let claim = RunRequest { raw_command: Some(raw.to_owned()), ..request(argv) };
+        judge(&claim, &open, &person(Answer::TimedOut)).map(drop).map_err(|refusal| refusal.message)
+    };
+    let sh = ["/bin/sh", "-c", "touch x"];
+    for raw in ["/bin/sh -c \"touch x\"", "touch x", "", "  "] {
+        assert_eq!(claim(&sh, raw), Ok(()), "{raw:?}");
+    }
+    assert_eq!(claim(&["sh", "-lc", "ls -la"], "ls -la"), Ok(()));
+    let mismatch = Err("INVALID_REQUEST: rawCommand does not match command".to_owned());
+    for (argv, raw) in [
+        (&sh[..], "/usr/bin/uname"),
+        (&sh, "touch  x"),
+        (&["/usr/bin/uname"], "touch x"),
+        (&["ls", "-la"], "ls  -la"),
+        (&["bash", "-lc", "ls -la"], "ls -la"),
+        (&["bash", "-c", "ls", "extra"], "ls"),
+        (&["sh", "-c", "$0", "ls"], "$0"),
+    ] {
+        assert_eq!(claim(argv, raw), mismatch, "{argv:?} {raw}");
+    }
+}
+
+/// A60, A62: an approval made at the gateway fits the prepared plan, once, and nothing beside it.
+#[test]
+fn sec_a60_a62_gateway_approvals_are_bound_and_used_once() {
+    let host = Host::of_this_process(None);
+    let document = document(Security::Allowlist, Ask::OnMiss, Security::Deny);
+    document.0.lock().unwrap().0.trust_gateway_approvals = true;
+    let prepared = PreparedPlans::default();
+    let env = |value: &str| Some([("FOO".to_owned(), value.to_owned())].into());
+    let wanted = RunRequest {
+        cwd: Some("/".to_owned()),
+        env: env("1"),
+        agent_id: Some("main".to_owned()),
+        session_key: Some("s".to_owned()),
+        ..request(&["uname", "-s"])
+    };
+    let policy = document.effective(None);
+    let plan = analyse(&wanted, &host).unwrap();
+    let answer = prepare(&plan, &policy).unwrap();
+    assert_eq!(answer["execPolicy"], serde_json::json!({"security": "allowlist", "ask": "on-miss"}));
+    let argv: Vec<String> = serde_json::from_value(answer["plan"]["argv"].clone()).unwrap();
+    let approved = RunRequest {
+        command: argv.clone(),
+        approval_decision: Some("allow-once".to_owned()),
+        system_run_plan: Some(answer["plan"].clone()),
+        ..wanted
+    };
+    let judge = |request: &RunRequest| {
+        let context = Context {
+            host: &host,
+            policy: &document,
+            origin: Origin::Gateway,
+            requester: "a gateway",
+            prepared: Some(&prepared),
+            screen_recording: true,
+        };
+        let nobody = person(Answer::Nobody("test".to_owned()));
+        authorise(request, &context, &nobody, &Wake::new().unwrap()).map(drop)
+    };
+    prepared.remember(&plan, &policy);
+    let with = |change: &dyn Fn(&mut RunRequest)| {
+        let mut changed = approved.clone();
+        change(&mut changed);
+        changed
+    };
+    for changed in [
+        with(&|run| run.command[1] = "-a".to_owned()),
+        with(&|run| run.command[1] = " -s".to_owned()),
+        with(&|run| run.cwd = Some("/tmp".to_owned())),
+        with(&|run| run.env = env("2")),
+        with(&|run| run.env = None),
+        with(&|run| run.agent_id = Some("other".to_owned())),
+        with(&|run| run.agent_id = None),
+        with(&|run| run.session_key = None),
+        with(&|run| run.needs_screen_recording = true),
+        with(&|run| run.system_run_plan = None),
+    ] {
+        assert!(judge(&changed).is_err(), "{changed:?}");
+    }
+    document.0.lock().unwrap().0.snapshot = "2".to_owned();
+    assert!(judge(&approved).is_err(), "the policy was another one");
+    document.0.lock().unwrap().0.snapshot = "1".to_owned();
+    assert_eq!(judge(&approved), Ok(()));
+    assert!(judge(&approved).is_err(), "a second time");
+    document.0.lock().unwrap().0.trust_gateway_approvals = false;
+    prepared.remember(&plan, &policy);
+    assert!(judge(&approved).unwrap_err().message.contains("trustGatewayApprovals"));
 }
