@@ -20,6 +20,7 @@ state=$(mktemp -d /tmp/openclaw-demo.XXXXXX)
 export OPENCLAW_STATE_DIR=$state
 app=
 
+# shellcheck disable=SC2317 # called by the trap
 finish() {
     trap - EXIT INT TERM HUP
     if [ -n "$app" ]; then
