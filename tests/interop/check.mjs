@@ -25,8 +25,8 @@ function connect(options) {
       maxProtocol: PROTOCOL_VERSION,
       onHelloOk: (hello) => resolve({ client, hello }),
       onConnectError: (error) => {
+        reject(error); // first: stopping reports an error of its own
         client.stop();
-        reject(error);
       },
       ...options,
     });
