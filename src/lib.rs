@@ -30,16 +30,16 @@ pub mod desktop;
 pub mod exec;
 /// What lies on disk.
 pub mod state;
-/// Keys, tokens, signatures, the HMAC envelope, the replay guard, the secret type.
-pub mod identity;
 /// Bytes to messages and back, blocking.
 pub mod transport;
+/// Keys, tokens, signatures, the HMAC envelope, the replay guard, the secret type.
+pub mod identity;
 /// One line a log record, escaped and bounded; secrets never.
 pub mod log;
 /// What crosses the wires, as types. No I/O, no clock, no policy.
 pub mod protocol;
-/// Every bound, with its source.
-pub mod limits;
 /// libc: the only unsafe code in this crate.
 #[allow(unsafe_code)]
 pub mod sys;
+/// Every bound, with its source.
+pub mod limits;
