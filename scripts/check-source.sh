@@ -24,11 +24,11 @@ rule "unsafe outside src/sys and macos" "$(grep -nE '\bunsafe\b' $shipped /dev/n
     grep -vE '^(src/sys/|macos/)|:[0-9]+:\s*//|unsafe_code' || true)"
 
 # shellcheck disable=SC2086
-rule "unsafe without a SAFETY comment just above" "$(awk '
+rule "unsafe without a SAFETY comment on its statement" "$(awk '
     FNR == 1 {comment = ""}
     /^[[:space:]]*\/\// {comment = comment $0; next}
     /unsafe *\{|unsafe impl/ && (comment $0) !~ /SAFETY/ {print FILENAME ":" FNR ": " $0}
-    /[^[:space:]]/ {comment = ""}' $files)"
+    /[;{},][[:space:]]*$/ {comment = ""} # the statement ends here' $files)"
 
 # shellcheck disable=SC2086
 rule "an ignored test without a reason (#[ignore = \"why\"])" "$(grep -nE '#\[ignore *\]' $files /dev/null || true)"
