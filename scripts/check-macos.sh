@@ -165,7 +165,10 @@ for step in "$@"; do
     # shellcheck disable=SC2086
     case $step in
         clippy) cargo clippy -q --locked --workspace --all-targets $target_flags -- -D warnings ;;
-        build) cargo build -q --locked --release $target_flags && verify ;;
+        build)
+            cargo build -q --locked --release $target_flags
+            verify
+            ;;
         tests) cargo test -q --locked --workspace --no-run $target_flags ;;
         *) echo "check-macos: unknown step $step (clippy, build, tests)" >&2; exit 2 ;;
     esac
