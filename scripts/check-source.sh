@@ -53,7 +53,8 @@ rule "a secret type may not be Debug, Display, PartialEq or Serialize" "$(awk -v
 here=$(dirname "$PWD")
 machine='[/]work[/]|[/]root[/]|[/]tmp[/]wt\b|https?:[/][/][a-z.-]*(npmjs|pypi|debian|crates)[a-z.-]*[/]'
 case $here in / | /tmp | /home | "${TMPDIR:-/tmp}"*) ;; *) machine="$machine|$here/" ;; esac
-if [ -d .git ] || [ -f .git ]; then tracked=$(git ls-files); else tracked=$(find . -type f -not -path './target/*' -not -path '*/node_modules/*' | sed 's,^\./,,'); fi
+tracked=$(git ls-files 2>/dev/null) ||
+    tracked=$(find . -type f -not -path './target/*' -not -path '*/node_modules/*' | sed 's,^\./,,')
 rule "a path of one machine, or the address of a package registry" "$(printf '%s\n' "$tracked" | grep -v '^Cargo\.lock$' |
     tr '\n' '\0' | xargs -0 grep -nIE "$machine" /dev/null 2>/dev/null | cut -c1-160 || true)"
 
