@@ -4,3 +4,5 @@
 pub mod connections;
 pub mod exec_host;
 pub mod queue;
+pub mod runner;
+pub mod supervisor;

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod display;
 pub mod env;
 pub mod glob;
+pub mod owner;
 pub mod plan;
 pub mod policy;
 pub mod prepare;
