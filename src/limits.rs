@@ -143,6 +143,14 @@ pub const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 pub const RUN_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Runs under way at once on one host. ours
 pub const RUNS_AT_ONCE: usize = 64;
+/// Installed versions of node that we look at when the search path is made. ours
+pub const NODE_VERSIONS: usize = 64;
+/// Bytes read from a command at once. ours
+pub const OUTPUT_CHUNK_BYTES: usize = 16 * 1024;
+/// Stack of the thread that waits for one child, bytes. ours
+pub const WAITER_STACK_BYTES: usize = 64 * 1024;
+/// After KILL, how long we wait for the end of what the kernel will not let die. ours
+pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// Names that one `system.which` may ask for. ours
 pub const WHICH_BINS: usize = 1_024;
 

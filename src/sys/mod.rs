@@ -2,6 +2,7 @@
 //!
 //! What no test on Linux will show about macOS stands beside the guard as a comment.
 
+pub mod account;
 pub mod clock;
 pub mod connect;
 pub mod environment;

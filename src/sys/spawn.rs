@@ -1,1 +1,464 @@
-//! (stub)
+//! Starting a program that was checked, in a session of its own, with nothing of ours but three
+//! descriptors; and following it until it and what it left behind are gone.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What to start. The environment is complete: nothing is inherited.
+pub struct Command<'a> {
+    /// Absolute path of the program; never looked up, never handed to a shell.
+    pub program: &'a Path,
+    /// argv, argv[0] included.
+    pub arguments: &'a [OsString],
+    /// `NAME`, value.
+    pub environment: &'a [(OsString, OsString)],
+    /// Working directory, from [`open_directory`].
+    pub directory: BorrowedFd<'a>,
+    /// Soft limit of open files; none leaves ours. macOS cannot set it for a child and leaves ours.
+    pub open_files: Option<u64>,
+    /// No set-uid program gains anything (Linux).
+    pub no_new_privileges: bool,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Signals that a group can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// TERM: please end.
+    Terminate,
+    /// KILL: end.
+    Kill,
+}
+
+/// A running program, leader of its own session and process group. Its process id stays reserved
+/// until [`Child::release`] or drop, so that a signal to the group can never meet a stranger.
+pub struct Child {
+    group: libc::pid_t,
+    /// End of stream as soon as the leader has exited.
+    exited: PipeReader,
+    exit: Arc<Mutex<Option<Exit>>>,
+    release: Option<Sender<Option<Duration>>>,
+    /// What it writes to descriptor 1.
+    pub stdout: PipeReader,
+    /// What it writes to descriptor 2.
+    pub stderr: PipeReader,
+}
+
+/// Opens a directory to start programs in; the name is not looked up again.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    #[cfg(target_os = "linux")]
+    let access = libc::O_PATH;
+    // macOS' O_SEARCH is not in `libc`; a directory that may be entered but not read is refused.
+    #[cfg(not(target_os = "linux"))]
+    let access = libc::O_RDONLY;
+    // SAFETY: `path` is a NUL-terminated string.
+    let fd = unsafe { libc::open(path.as_ptr(), access | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    owned(fd)
+}
+
+/// Whether this process may execute the file.
+pub fn is_executable(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: `path` is a NUL-terminated string.
+    unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
+/// Starts `command` with standard input from the null device and both outputs in pipes.
+///
+/// # Errors
+/// The kernel's refusal to start this program, or too few descriptors, processes or threads.
+pub fn spawn(command: &Command<'_>) -> io::Result<Child> {
+    let (stdout, stdout_child) = io::pipe()?;
+    let (stderr, stderr_child) = io::pipe()?;
+    let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
+    let prepared = Prepared::new(command, [null, stdout_child.into(), stderr_child.into()])?;
+    let (exited, exit_note) = io::pipe()?;
+    let exit = Arc::new(Mutex::new(None));
+    let (release, released) = channel();
+    let (start, started) = channel();
+    // The thread comes first: once there is a process there is somebody who collects it.
+    let noted = Arc::clone(&exit);
+    std::thread::Builder::new().name("child".to_owned()).stack_size(crate::limits::WAITER_STACK_BYTES).spawn(
+        move || {
+            if let Ok(pid) = started.recv() {
+                follow(pid, &noted, exit_note, &released);
+            }
+        },
+    )?;
+    let group = platform::start(&prepared)?;
+    // The thread lives until it has received this.
+    let _ = start.send(group);
+    Ok(Child { group, exited, exit, release: Some(release), stdout, stderr })
+}
+
+/// Waits for the leader without collecting it, says so, and collects it when nobody will send a
+/// signal to the group any more.
+fn follow(pid: libc::pid_t, exit: &Mutex<Option<Exit>>, note: PipeWriter, released: &Receiver<Option<Duration>>) {
+    let ended = wait_without_collecting(pid);
+    *exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+    drop(note);
+    // A dropped child is killed by its owner first.
+    if let Ok(Some(grace)) = released.recv() {
+        std::thread::sleep(grace);
+        signal_group(pid, Stop::Kill);
+    }
+    let mut status = 0;
+    loop {
+        // SAFETY: `pid` is our child, not collected before; `status` is writable.
+        let collected = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if collected >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+fn wait_without_collecting(pid: libc::pid_t) -> Exit {
+    loop {
+        // SAFETY: an all-zero siginfo_t is a valid value of that plain structure.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let id = libc::id_t::try_from(pid).unwrap_or_default();
+        // SAFETY: `info` is writable; WNOWAIT leaves the child to be collected later.
+        let result = unsafe { libc::waitid(libc::P_PID, id, &raw mut info, libc::WEXITED | libc::WNOWAIT) };
+        if result == 0 {
+            // SAFETY: waitid succeeded for an exited child, so the status member is the one in use.
+            let status = unsafe { info.si_status() };
+            return if info.si_code == libc::CLD_EXITED { Exit::Code(status & 0xFF) } else { Exit::Signal(status) };
+        }
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            // Cannot happen for a child of ours; whoever waits must go on all the same.
+            return Exit::Signal(libc::SIGKILL);
+        }
+    }
+}
+
+fn signal_group(group: libc::pid_t, stop: Stop) {
+    let signal = match stop {
+        Stop::Terminate => libc::SIGTERM,
+        Stop::Kill => libc::SIGKILL,
+    };
+    // SAFETY: no memory is involved. The leader is not collected yet, so the id is still its own.
+    unsafe { libc::kill(-group, signal) };
+}
+
+impl Child {
+    /// Readable once the leader has exited; for `poll`.
+    pub fn exited(&self) -> BorrowedFd<'_> {
+        self.exited.as_fd()
+    }
+
+    /// How it ended; none while it runs.
+    pub fn exit(&self) -> Option<Exit> {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its process id, which is its group's and its session's.
+    pub fn id(&self) -> i32 {
+        self.group
+    }
+
+    /// Sends a signal to the leader and everything that stayed in its group.
+    pub fn stop(&self, stop: Stop) {
+        signal_group(self.group, stop);
+    }
+
+    /// Lets go of an exited leader. What is left of its group is killed after `kill_after`; with
+    /// none it lives on. Does not block.
+    pub fn release(mut self, kill_after: Option<Duration>) {
+        if let Some(release) = self.release.take() {
+            let _ = release.send(kill_after);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nobody follows it any more: it must not go on unseen.
+        if self.release.is_some() {
+            self.stop(Stop::Kill);
+        }
+    }
+}
+
+fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` is a fresh descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lowest number for the descriptors that are handed over: above every number they will get.
+const HANDED_OVER_FROM: libc::c_int = 10;
+
+/// Everything that a start needs, made before there is a second process.
+struct Prepared {
+    program: CString,
+    /// Keep what `arguments` and `environment` point to alive.
+    _texts: Vec<CString>,
+    arguments: Vec<*const libc::c_char>,
+    environment: Vec<*const libc::c_char>,
+    streams: [OwnedFd; 3],
+    directory: OwnedFd,
+    #[cfg(not(target_os = "macos"))]
+    open_files: Option<libc::rlimit>,
+    #[cfg(not(target_os = "macos"))]
+    no_new_privileges: bool,
+}
+
+impl Prepared {
+    fn new(command: &Command<'_>, streams: [OwnedFd; 3]) -> io::Result<Self> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let arguments = command.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
+        let pair = |(name, value): &(OsString, OsString)| {
+            let mut pair = name.clone();
+            pair.push("=");
+            pair.push(value);
+            text(&pair)
+        };
+        let environment = command.environment.iter().map(pair).collect::<io::Result<Vec<_>>>()?;
+        let pointers =
+            |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+        let [input, output, error] = &streams;
+        Ok(Self {
+            program: text(command.program.as_os_str())?,
+            arguments: pointers(&arguments),
+            environment: pointers(&environment),
+            _texts: arguments.into_iter().chain(environment).collect(),
+            streams: [above(input.as_fd())?, above(output.as_fd())?, above(error.as_fd())?],
+            directory: above(command.directory)?,
+            #[cfg(not(target_os = "macos"))]
+            open_files: command.open_files.and_then(open_files),
+            #[cfg(not(target_os = "macos"))]
+            no_new_privileges: command.no_new_privileges,
+        })
+    }
+}
+
+/// A copy of `fd` out of the way of the numbers that the child will use.
+fn above(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: `fd` is open; the call takes no memory.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HANDED_OVER_FROM) })
+}
+
+/// The limit with this soft value; the hard one stays.
+#[cfg(not(target_os = "macos"))]
+fn open_files(soft: u64) -> Option<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    known.then(|| libc::rlimit { rlim_cur: soft.min(limit.rlim_max), ..limit })
+}
+
+/// fork and exec. Between the two only async-signal-safe calls: other threads may hold any lock.
+#[cfg(not(target_os = "macos"))]
+mod platform {
+    use super::{Prepared, above};
+    use std::io::{self, Read};
+    use std::os::fd::{AsFd, AsRawFd};
+
+    /// The number that the child's error pipe gets: the first after the standard ones.
+    const ERROR_FD: libc::c_int = 3;
+    /// Highest signal number that is put back to its default.
+    const LAST_SIGNAL: libc::c_int = 64;
+    /// Descriptors that are closed one by one where the kernel has no `close_range`.
+    const CLOSE_ONE_BY_ONE: libc::c_int = 65_536;
+
+    pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
+        let (mut failure, failure_child) = io::pipe()?;
+        let failure_child = above(failure_child.as_fd())?;
+        // SAFETY: an all-zero sigset_t is valid memory for the calls that fill it.
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+        // SAFETY: both sets are writable. Signals wait, so that no handler of ours runs in the child.
+        unsafe {
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        }
+        // SAFETY: the child runs `become_program` only, which keeps to async-signal-safe calls and ends
+        // in exec or _exit.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: this is the child, right after fork.
+            unsafe { become_program(prepared, failure_child.as_raw_fd()) };
+        }
+        let error = io::Error::last_os_error();
+        // SAFETY: `before` was filled above.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+        drop(failure_child);
+        if pid < 0 {
+            return Err(error);
+        }
+        // End of stream means that exec has closed the pipe.
+        let mut code = [0; 4];
+        match failure.read_exact(&mut code) {
+            Err(_) => Ok(pid),
+            Ok(()) => {
+                let mut status = 0;
+                // SAFETY: `pid` is our child, about to exit; nobody else knows it.
+                unsafe { libc::waitpid(pid, &raw mut status, 0) };
+                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code)))
+            }
+        }
+    }
+
+    /// Never returns.
+    ///
+    /// # Safety
+    /// Only in a child right after fork, with `failure` open.
+    unsafe fn become_program(prepared: &Prepared, failure: libc::c_int) -> ! {
+        // SAFETY: all calls are async-signal-safe, and all memory was made before fork.
+        unsafe {
+            let mut ok = libc::setsid() >= 0;
+            ok &= libc::fchdir(prepared.directory.as_raw_fd()) == 0;
+            let [input, output, error] = &prepared.streams;
+            ok &= libc::dup2(input.as_raw_fd(), 0) >= 0;
+            ok &= libc::dup2(output.as_raw_fd(), 1) >= 0;
+            ok &= libc::dup2(error.as_raw_fd(), 2) >= 0;
+            let failure = libc::dup3(failure, ERROR_FD, libc::O_CLOEXEC);
+            close_the_rest();
+            let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            ok &= libc::setrlimit(libc::RLIMIT_CORE, &raw const core) == 0;
+            if let Some(limit) = &prepared.open_files {
+                ok &= libc::setrlimit(libc::RLIMIT_NOFILE, limit) == 0;
+            }
+            #[cfg(target_os = "linux")]
+            if prepared.no_new_privileges {
+                ok &= libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+            }
+            let mut default: libc::sigaction = std::mem::zeroed();
+            default.sa_sigaction = libc::SIG_DFL;
+            for signal in 1..=LAST_SIGNAL {
+                // KILL, STOP and the C library's own refuse, and need nothing.
+                libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+            }
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            ok &= libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) == 0;
+            if ok {
+                libc::execve(prepared.program.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+            }
+            let code = (*libc::__errno_location()).to_ne_bytes();
+            libc::write(failure, code.as_ptr().cast(), code.len());
+            libc::_exit(127)
+        }
+    }
+
+    /// Closes every descriptor above [`ERROR_FD`].
+    unsafe fn close_the_rest() {
+        let first = ERROR_FD + 1;
+        // SAFETY: closing takes no memory; this process owns nothing that would miss them.
+        unsafe {
+            if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) != 0 {
+                for fd in first..CLOSE_ONE_BY_ONE {
+                    libc::close(fd);
+                }
+            }
+        }
+    }
+}
+
+/// posix_spawn: after AppKit has started, a fork without exec is not allowed, and the few system
+/// calls between the two are the kernel's here. accept and pipe have no atomic close-on-exec on
+/// macOS, hence `CLOEXEC_DEFAULT`: only what an action names reaches the child (mac-app §8.13).
+#[cfg(target_os = "macos")]
+mod platform {
+    use super::Prepared;
+    use std::io;
+    use std::os::fd::AsRawFd;
+
+    /// `spawn.h`; not in `libc`.
+    const POSIX_SPAWN_SETSID: libc::c_int = 0x0400;
+
+    pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
+        let mut attributes = Attributes::new()?;
+        let mut actions = Actions::new()?;
+        let [input, output, error] = &prepared.streams;
+        let mut pid = 0;
+        // SAFETY: attributes and actions were initialised and live past the call, as do the sets; the
+        // arrays of `prepared` end with null and point to strings that it owns.
+        let code = unsafe {
+            let (mut all, mut none): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::sigemptyset(&raw mut none);
+            let flags = POSIX_SPAWN_SETSID
+                | libc::POSIX_SPAWN_CLOEXEC_DEFAULT
+                | libc::POSIX_SPAWN_SETSIGDEF
+                | libc::POSIX_SPAWN_SETSIGMASK;
+            check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, &raw const all))?;
+            check(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const none))?;
+            check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
+            for (fd, number) in [(input, 0), (output, 1), (error, 2)] {
+                check(libc::posix_spawn_file_actions_adddup2(&raw mut actions.0, fd.as_raw_fd(), number))?;
+            }
+            check(libc::posix_spawn_file_actions_addfchdir_np(&raw mut actions.0, prepared.directory.as_raw_fd()))?;
+            libc::posix_spawn(
+                &raw mut pid,
+                prepared.program.as_ptr(),
+                &raw const actions.0,
+                &raw const attributes.0,
+                prepared.arguments.as_ptr().cast(),
+                prepared.environment.as_ptr().cast(),
+            )
+        };
+        check(code)?;
+        Ok(pid)
+    }
+
+    struct Attributes(libc::posix_spawnattr_t);
+
+    impl Attributes {
+        fn new() -> io::Result<Self> {
+            let mut attributes = std::ptr::null_mut();
+            // SAFETY: `attributes` is writable; on macOS the type is one pointer.
+            check(unsafe { libc::posix_spawnattr_init(&raw mut attributes) })?;
+            Ok(Self(attributes))
+        }
+    }
+
+    impl Drop for Attributes {
+        fn drop(&mut self) {
+            // SAFETY: initialised in `new`, destroyed once.
+            unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+        }
+    }
+
+    struct Actions(libc::posix_spawn_file_actions_t);
+
+    impl Actions {
+        fn new() -> io::Result<Self> {
+            let mut actions = std::ptr::null_mut();
+            // SAFETY: `actions` is writable; on macOS the type is one pointer.
+            check(unsafe { libc::posix_spawn_file_actions_init(&raw mut actions) })?;
+            Ok(Self(actions))
+        }
+    }
+
+    impl Drop for Actions {
+        fn drop(&mut self) {
+            // SAFETY: initialised in `new`, destroyed once.
+            unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+        }
+    }
+
+    /// These functions return the error instead of setting it.
+    fn check(code: libc::c_int) -> io::Result<()> {
+        if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+    }
+}
