@@ -1,1 +1,3 @@
-//! (stub)
+//! A connection to a gateway, ours or the official one.
+
+pub mod gateway_key;

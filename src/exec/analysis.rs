@@ -138,6 +138,12 @@ fn node_versions(folder: &Path, inside: &str) -> Vec<PathBuf> {
     versions.into_iter().map(|(_, programs)| programs).collect()
 }
 
+/// Whether a claim about the text of a command fits its argument vector: the canonical display, or
+/// what a shell is handed. A blank one claims nothing (A76).
+pub fn raw_command_agrees(argv: &[String], raw: &str) -> bool {
+    raw.trim().is_empty() || raw == display::canonical(argv) || Some(raw) == inline_text(argv)
+}
+
 /// Turns a request into a plan. Nothing of the request is believed but what it wants.
 ///
 /// # Errors
@@ -148,10 +154,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     let Some(first) = first else { return Err(Refusal::invalid("command required")) };
     let command_text = display::canonical(argv);
     let inline = inline_text(argv);
-    if let Some(raw) = request.raw_command.as_deref().filter(|raw| !raw.trim().is_empty())
-        && raw != command_text
-        && Some(raw) != inline
-    {
+    if !request.raw_command.as_deref().is_none_or(|raw| raw_command_agrees(argv, raw)) {
         return Err(Refusal::invalid("INVALID_REQUEST: rawCommand does not match command"));
     }
     let (cwd, cwd_identity) = working_directory(request.cwd.as_deref(), host);
@@ -395,15 +398,19 @@ fn names<'a>(argv: &'a [String], executable: Option<&'a Executable>) -> impl Ite
 }
 
 /// The text that a shell is told to run, when nothing else decides what it means: `sh -c TEXT`
-/// with options in front and nothing behind. Source: spec exec (d.1), (d.5) "Option scanning".
+/// with options in front and nothing behind. A login or interactive shell reads its start-up files
+/// first and is none of these, except `sh -lc`, as old gateways send it. Source: spec exec (d.1),
+/// (d.5) "Option scanning"; vectors `argv-allowlist`.
 fn inline_text(argv: &[String]) -> Option<&str> {
     if !names(argv, None).any(|name| SHELLS.contains(&name.as_str())) {
         return None;
     }
+    let is_plain_sh = argv.first().is_some_and(|first| first.rsplit('/').next() == Some("sh"));
     let mut arguments = argv.iter().skip(1);
     while let Some(argument) = arguments.next() {
         let argument = argument.as_str();
         match argument {
+            "--login" | "--interactive" => return None,
             "--command" => return only(arguments),
             "-o" | "-O" | "+o" | "+O" | "--rcfile" | "--init-file" => {
                 arguments.next()?;
@@ -411,6 +418,9 @@ fn inline_text(argv: &[String]) -> Option<&str> {
             _ if argument.starts_with("--") && argument.len() > 2 => {}
             _ => {
                 let cluster = argument.strip_prefix('-').filter(|cluster| !cluster.is_empty())?;
+                if cluster.contains('i') || (cluster.contains('l') && !is_plain_sh) {
+                    return None;
+                }
                 match cluster.split_once('c') {
                     Some((_, "")) => return only(arguments),
                     Some(_) => return None,

@@ -76,8 +76,7 @@ impl Failures {
         }
         record.wrong.push_back((short, Expiry::after(now, limits::AUTH_FAILURE_WINDOW)));
         if record.wrong.len() >= limits::AUTH_FAILURES {
-            let lockout =
-                if suspect.origin.is_some() { limits::AUTH_LOCKOUT_ORIGIN } else { limits::AUTH_LOCKOUT };
+            let lockout = if suspect.origin.is_some() { limits::AUTH_LOCKOUT_ORIGIN } else { limits::AUTH_LOCKOUT };
             record.locked = Some(Expiry::after(now, lockout));
         }
     }

@@ -1,1 +1,286 @@
-//! (stub)
+//! The WebSocket control plane: accept → handshake → session → methods; registry, pairing,
+//! invocations, broadcasts. One thread a peer; nothing here waits for a slow reader.
+
+pub mod accept;
+pub mod admission;
+pub mod command_policy;
+pub mod failures;
+pub mod handshake;
+pub mod invocations;
+pub mod methods;
+pub mod methods_node;
+pub mod methods_pairing;
+pub mod pairing;
+pub mod registry;
+pub mod run_guard;
+pub mod scope;
+pub mod session;
+
+use crate::identity::device::DeviceKey;
+use crate::identity::random;
+use crate::identity::secret::Secret;
+use crate::limits;
+use crate::state::StateError;
+use crate::state::locks::InstanceLock;
+use crate::state::paths::StateDir;
+use crate::sys::clock;
+use crate::sys::wake::Wake;
+use crate::transport::lease::{LeaseError, SocketLease};
+use admission::Admission;
+use failures::Failures;
+use invocations::Invocations;
+use pairing::{Pairing, Surface};
+use registry::Registry;
+use serde_json::json;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What we say our version is.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Names of the events that we send; each stands once.
+pub mod event {
+    /// First frame of every connection.
+    pub const CHALLENGE: &str = "connect.challenge";
+    /// The list of who is connected has changed.
+    pub const PRESENCE: &str = "presence";
+    /// Sign of life.
+    pub const TICK: &str = "tick";
+    /// The gateway is going.
+    pub const SHUTDOWN: &str = "shutdown";
+    /// A surface waits for approval.
+    pub const NODE_PAIR_REQUESTED: &str = "node.pair.requested";
+    /// A surface was approved, rejected or removed.
+    pub const NODE_PAIR_RESOLVED: &str = "node.pair.resolved";
+    /// A device waits for approval.
+    pub const DEVICE_PAIR_REQUESTED: &str = "device.pair.requested";
+    /// A device was approved, rejected or removed.
+    pub const DEVICE_PAIR_RESOLVED: &str = "device.pair.resolved";
+    /// Load of a node's machine.
+    pub const NODE_HOST_STATS: &str = "node.hostStats";
+
+    use crate::protocol::node::name::{INVOKE_CANCEL, INVOKE_REQUEST};
+
+    /// `features.events` of hello-ok.
+    pub const ALL: &[&str] = &[
+        CHALLENGE,
+        PRESENCE,
+        TICK,
+        SHUTDOWN,
+        NODE_PAIR_REQUESTED,
+        NODE_PAIR_RESOLVED,
+        DEVICE_PAIR_REQUESTED,
+        DEVICE_PAIR_RESOLVED,
+        NODE_HOST_STATS,
+        INVOKE_REQUEST,
+        INVOKE_CANCEL,
+    ];
+}
+
+/// The one secret that admits operators and new devices.
+pub enum SharedSecret {
+    /// Compared with `auth.token`.
+    Token(Secret),
+    /// Compared with `auth.password`.
+    Password(Secret),
+}
+
+/// What the owner decided.
+pub struct Settings {
+    /// Loopback TCP port; none = Unix socket only.
+    pub port: Option<u16>,
+    /// Admits operators and new devices.
+    pub shared: SharedSecret,
+    /// A device with the right shared secret on a direct local connection pairs without a question.
+    pub auto_approve_local: bool,
+    /// Origins that may connect; none by default.
+    pub allowed_origins: Vec<String>,
+    /// `gateway.nodes.commands`.
+    pub commands: command_policy::OwnerLists,
+}
+
+/// Everything that the connections share. Locks are never held across another peer's I/O, and
+/// taken in this order only: pairing, registry, one node's live state.
+pub struct Core {
+    settings: Settings,
+    key: DeviceKey,
+    pairing: Mutex<Pairing>,
+    failures: Mutex<Failures>,
+    registry: Registry,
+    invocations: Invocations,
+    admission: Admission,
+    host_name: String,
+    boot_id: String,
+    started: Instant,
+    next_session: AtomicU64,
+    stopping: AtomicBool,
+    stop: Wake,
+}
+
+impl Core {
+    fn pairing(&self) -> MutexGuard<'_, Pairing> {
+        self.pairing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Why the gateway did not start.
+#[derive(Debug)]
+pub enum GatewayError {
+    /// State on disk, including another instance that holds the lock.
+    State(StateError),
+    /// The Unix socket.
+    Socket(LeaseError),
+    /// The TCP port.
+    Port(u16, std::io::Error),
+    /// Threads or descriptors.
+    System(std::io::Error),
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(StateError::AlreadyHeld { pid, .. }) => {
+                let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                write!(f, "a gateway already runs here{who}; stop it first, or use another OPENCLAW_STATE_DIR")
+            }
+            Self::State(error) => error.fmt(f),
+            Self::Socket(error) => error.fmt(f),
+            Self::Port(port, error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                let holder = crate::sys::listener::holder_of(*port);
+                let who = holder.map_or_else(String::new, |pid| format!(" by pid {pid}"));
+                write!(f, "port {port} is taken{who}; choose another with --port, or use --no-tcp")
+            }
+            Self::Port(port, error) => write!(f, "port {port} cannot be opened: {error}"),
+            Self::System(error) => write!(f, "the system refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
+/// A running gateway. Dropping it without [`Gateway::stop`] leaves its threads to the end of the
+/// process.
+pub struct Gateway {
+    core: Arc<Core>,
+    _lock: InstanceLock,
+    socket: SocketLease,
+    port: Option<u16>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts a gateway: reads its records, binds its sockets, serves. `lock` is the state
+    /// directory's gateway lock, held already.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing listens then.
+    pub fn start(settings: Settings, state: &StateDir, lock: InstanceLock) -> Result<Self, GatewayError> {
+        let key = crate::state::device_key::load_or_create(&state.gateway_key()).map_err(GatewayError::State)?;
+        let pairing = Pairing::load(state).map_err(GatewayError::State)?;
+        let listeners = match settings.port {
+            Some(port) => listen(port)?,
+            None => Vec::new(),
+        };
+        let port = listeners.first().and_then(|listener| listener.local_addr().ok()).map(|address| address.port());
+        let socket = SocketLease::bind(&state.gateway_socket()).map_err(GatewayError::Socket)?;
+        let core = Arc::new(Core {
+            settings,
+            key,
+            pairing: Mutex::new(pairing),
+            failures: Mutex::new(Failures::new()),
+            registry: Registry::default(),
+            invocations: Invocations::default(),
+            admission: Admission::default(),
+            host_name: crate::sys::process::host_name(),
+            boot_id: random::uuid(),
+            started: Instant::now(),
+            next_session: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            stop: Wake::new().map_err(GatewayError::System)?,
+        });
+        let mut threads = Vec::new();
+        for listener in listeners {
+            let core = Arc::clone(&core);
+            threads.push(service("accept-tcp", move || accept::tcp(&core, &listener))?);
+        }
+        let unix = socket.listener().try_clone().map_err(GatewayError::System)?;
+        let for_unix = Arc::clone(&core);
+        threads.push(service("accept-unix", move || accept::unix(&for_unix, &unix))?);
+        let for_timer = Arc::clone(&core);
+        threads.push(service("timer", move || invocations::timer(&for_timer))?);
+        Ok(Self { core, _lock: lock, socket, port, threads })
+    }
+
+    /// The TCP port, if there is one.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The Unix socket.
+    pub fn socket_path(&self) -> &std::path::Path {
+        self.socket.path()
+    }
+
+    /// The app that runs this gateway hands over its own node: device id and exactly what it will
+    /// declare. Only that device with at most that surface is approved without a person.
+    pub fn set_local_app(&self, device_id: String, surface: Surface) {
+        self.core.pairing().set_local_app(device_id, surface);
+    }
+
+    /// Says goodbye, closes every connection with 1012, and waits for the threads (bounded).
+    pub fn stop(self) {
+        self.core.stopping.store(true, Ordering::SeqCst);
+        self.core.stop.fire();
+        let goodbye = json!({"reason": "gateway stopping"});
+        self.core.registry.broadcast(event::SHUTDOWN, &goodbye, None, None);
+        self.core.invocations.abandon_all(&self.core);
+        for session in self.core.registry.sessions() {
+            session.outbox.close(1012, "service restart");
+        }
+        let deadline = Instant::now() + limits::CLOSE_GRACE * 2;
+        while self.core.registry.count() > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.core.invocations.stop();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Binds the port on both loopback addresses; IPv6 may be missing on this machine.
+fn listen(port: u16) -> Result<Vec<TcpListener>, GatewayError> {
+    let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| GatewayError::Port(port, error))?;
+    let port = v4.local_addr().map_err(|error| GatewayError::Port(port, error))?.port();
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+    match TcpListener::bind(v6) {
+        Ok(v6) => Ok(vec![v4, v6]),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(GatewayError::Port(port, error)),
+        Err(_) => Ok(vec![v4]),
+    }
+}
+
+fn service(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, GatewayError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(limits::PEER_STACK_BYTES)
+        .spawn(work)
+        .map_err(GatewayError::System)
+}
+
+/// What hello-ok and `status` give as the time now.
+fn now_ms() -> i64 {
+    clock::wall_ms()
+}

@@ -15,6 +15,32 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// Why a record could not be kept.
+#[derive(Debug)]
+pub enum RecordError {
+    /// As many as we keep of these.
+    Full(&'static str, usize),
+    /// The disk.
+    State(StateError),
+}
+
+impl std::fmt::Display for RecordError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(what, most) => {
+                write!(f, "there are {most} {what} already; approve, reject or remove some first")
+            }
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<StateError> for RecordError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
 /// What a node offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surface {
@@ -279,9 +305,9 @@ impl Pairing {
             .then(|| known.scopes.iter().filter(|scope| scope::satisfies(&record.scopes, scope)).cloned().collect())
     }
 
-    fn pair_now(&mut self, claim: &DeviceClaim<'_>, via: &str) -> Result<Admitted, StateError> {
+    fn pair_now(&mut self, claim: &DeviceClaim<'_>, via: &str) -> Result<Admitted, RecordError> {
         if self.devices.len() >= limits::PAIRED_DEVICES {
-            return Err(StateError::full("paired devices", limits::PAIRED_DEVICES));
+            return Err(RecordError::Full("paired devices", limits::PAIRED_DEVICES));
         }
         let scopes = if claim.role == Role::Operator { claim.scopes.to_vec() } else { Vec::new() };
         let now = clock::wall_ms();
@@ -302,7 +328,7 @@ impl Pairing {
     }
 
     /// A new token for a role; shown once, kept as a hash.
-    fn mint(&mut self, device_id: &str, role: Role, scopes: Vec<String>) -> Result<Admitted, StateError> {
+    fn mint(&mut self, device_id: &str, role: Role, scopes: Vec<String>) -> Result<Admitted, RecordError> {
         let token = random::token::<{ random::TOKEN_BYTES }>();
         let now = clock::wall_ms();
         if let Some(record) = self.devices.get_mut(device_id) {
@@ -444,7 +470,12 @@ impl Pairing {
     ///
     /// # Errors
     /// Too many requests wait, or the record cannot be written.
-    pub fn declare(&mut self, node_id: &str, surface: &Surface, client: &ClientInfo) -> Result<SurfaceState, StateError> {
+    pub fn declare(
+        &mut self,
+        node_id: &str,
+        surface: &Surface,
+        client: &ClientInfo,
+    ) -> Result<SurfaceState, RecordError> {
         let now = clock::wall_ms();
         if self.is_local_app(node_id) && self.local_app.as_ref().is_some_and(|app| app.surface.holds(surface)) {
             self.store_surface(node_id, surface.clone(), client, now);
@@ -465,13 +496,14 @@ impl Pairing {
             }
         }
         let approved = self.surfaces.get(node_id).map(|record| record.surface.clone());
-        let same = self.pending_surfaces.values().find(|pending| pending.node_id == node_id && pending.surface == *surface);
+        let same =
+            self.pending_surfaces.values().find(|pending| pending.node_id == node_id && pending.surface == *surface);
         if let Some(pending) = same {
             return Ok(SurfaceState { approved, pending: Some((pending.clone(), false)) });
         }
         self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
         if self.pending_surfaces.len() >= limits::PAIRING_PENDING {
-            return Err(StateError::full("surface requests", limits::PAIRING_PENDING));
+            return Err(RecordError::Full("surface requests", limits::PAIRING_PENDING));
         }
         let pending = PendingSurface {
             request_id: random::uuid(),

@@ -41,9 +41,9 @@ impl Role {
 
 /// Whether `granted` satisfies `needed`.
 pub fn satisfies(granted: &[String], needed: &str) -> bool {
-    granted.iter().any(|scope| {
-        scope == needed || scope == ADMIN || (scope == WRITE && matches!(needed, READ | "operator.talk"))
-    })
+    granted
+        .iter()
+        .any(|scope| scope == needed || scope == ADMIN || (scope == WRITE && matches!(needed, READ | "operator.talk")))
 }
 
 /// Whether every scope of `wanted` is satisfied by `granted`.

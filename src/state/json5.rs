@@ -1,5 +1,5 @@
 //! JSON5, as people write `openclaw.json`: comments, trailing commas, single quotes, bare names,
-//! hexadecimal numbers. Iterative nowhere, bounded everywhere: nesting is limited to
+//! hexadecimal numbers. Nesting, and with it recursion, is limited to
 //! [`limits::STRICT_JSON_DEPTH`], and a member that stands twice is an error, since one of the two
 //! would silently not count. Source: json5.org, the 2018 specification.
 
@@ -108,11 +108,11 @@ impl Reader<'_> {
         if matches!(self.peek(), Some('"' | '\'')) {
             return self.string();
         }
-        let name = self.bare_word();
-        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+        if self.peek().is_none_or(char::is_numeric) {
             return self.error("expected a member name");
         }
-        Ok(name)
+        let name = self.bare_word();
+        if name.is_empty() { self.error("expected a member name") } else { Ok(name) }
     }
 
     fn bare_word(&mut self) -> String {
@@ -345,4 +345,88 @@ fn decimal(negative: bool, digits: &str) -> Result<Number, &'static str> {
     let point = if fraction.is_empty() { "" } else { "." };
     let sign = if negative { "-" } else { "" };
     serde_json::from_str(&format!("{sign}{whole}{point}{fraction}{exponent}")).map_err(|_| BAD_NUMBER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_what_people_write() {
+        let text = "// mine\n{ /* * / */ bare: 'it\\'s', \"quoted\": \"a\\\n b\\x41\\u00e9\\ud83d\\ude00\",\n $_1: [+1, -.5, 5., 0xFF, -0x10, 1e3, null, true,],}\n";
+        let value = parse(text).unwrap();
+        assert_eq!(
+            value,
+            json!({ "bare": "it's", "quoted": "a bAé😀", "$_1": [1, -0.5, 5, 255, -16, 1000.0, null, true] })
+        );
+        assert_eq!(parse("[]").unwrap(), json!([]));
+        assert_eq!(parse("\u{FEFF}{}").unwrap(), json!({}));
+    }
+
+    #[test]
+    fn refuses_the_rest_and_says_where() {
+        let deep = "[".repeat(100_000);
+        for (text, what) in [
+            ("", "line 1 column 1: the text ends where a value is expected"),
+            ("{a:1,\n a:2}", "line 2 column 2: this member stands twice"),
+            ("{a:1,'\\u0061':2}", "line 1 column 6: this member stands twice"),
+            ("[Infinity]", "line 1 column 2: Infinity and NaN are not numbers here"),
+            ("-Infinity", "line 1 column 1: Infinity and NaN are not numbers here"),
+            ("NaN", "line 1 column 1: Infinity and NaN are not numbers here"),
+            ("[,]", "line 1 column 2: expected a value"),
+            ("{1:2}", "line 1 column 2: expected a member name"),
+            ("{a 1}", "line 1 column 4: expected a colon"),
+            ("[1 2]", "line 1 column 4: expected a comma or `]`"),
+            ("{} {}", "line 1 column 4: text after the value"),
+            ("01", "line 1 column 1: not a number"),
+            ("0x", "line 1 column 1: not a number"),
+            (".", "line 1 column 1: not a number"),
+            ("1e", "line 1 column 1: not a number"),
+            ("1e999", "line 1 column 1: not a number"),
+            ("'a\nb'", "line 1 column 3: a string may not go on in the next line without `\\`"),
+            ("'a", "line 1 column 3: the text ends inside a string"),
+            ("'\\ud800'", "line 1 column 8: half of a surrogate pair"),
+            ("'\\1'", "line 1 column 3: an escape may not be a digit"),
+            ("/* x", "line 1 column 5: a comment does not end"),
+            ("/x", "line 1 column 2: expected a comment"),
+            (&deep, "line 1 column 33: nested too deeply"),
+        ] {
+            let shown = text.get(..20).unwrap_or(text);
+            assert_eq!(parse(text).err().map(|error| error.to_string()).as_deref(), Some(what), "{shown}");
+        }
+    }
+
+    /// Whatever is JSON means the same here, and no mutation of a good text panics.
+    #[test]
+    fn mutations_never_panic() {
+        let good = "{a:'b\\n',\"c\":[1,-2.5e3,0xF,.5,true,null,],/*x*/d:{e:\"\\u00e9\"}}//end";
+        let alphabet: Vec<char> = "{}[]:,'\"\\/*+-.0x1eEuaN\n\u{2028}é$".chars().collect();
+        let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = move |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).unwrap()
+        };
+        let mut parsed = 0;
+        for _ in 0..50_000 {
+            let mut text: Vec<char> = good.chars().collect();
+            for _ in 0..=random(3) {
+                let at = random(text.len());
+                match random(3) {
+                    0 => drop(text.remove(at)),
+                    1 => text.insert(at, alphabet[random(alphabet.len())]),
+                    _ => text[at] = alphabet[random(alphabet.len())],
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let ours = parse(&text);
+            parsed += usize::from(ours.is_ok());
+            if crate::protocol::strict::check(&text, 32).is_ok() {
+                assert_eq!(ours.ok(), serde_json::from_str(&text).ok(), "{text}");
+            }
+        }
+        assert!(parsed > 100);
+    }
 }

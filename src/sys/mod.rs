@@ -6,6 +6,7 @@ pub mod account;
 pub mod clock;
 pub mod connect;
 pub mod environment;
+pub mod listener;
 pub mod poll;
 pub mod process;
 pub mod signal;

@@ -267,7 +267,7 @@ fn open_files(soft: u64) -> Option<libc::rlimit> {
     known.then(|| libc::rlimit { rlim_cur: soft.min(limit.rlim_max), ..limit })
 }
 
-/// fork and exec. Between the two only async-signal-safe calls: other threads may hold any lock.
+/// Linux: fork and exec. Between the two only async-signal-safe calls: other threads may hold any lock.
 #[cfg(not(target_os = "macos"))]
 mod platform {
     use super::{Prepared, above};
@@ -278,12 +278,18 @@ mod platform {
     const ERROR_FD: libc::c_int = 3;
     /// Highest signal number that is put back to its default.
     const LAST_SIGNAL: libc::c_int = 64;
+    /// The kernel's `sigaction` structure, or more than it: default action, no flags, no mask.
+    const DEFAULT_ACTION: [u64; 8] = [0; 8];
+    /// Bytes of the kernel's signal set.
+    const SIGNAL_SET_BYTES: usize = 8;
     /// Descriptors that are closed one by one where the kernel has no `close_range`.
     const CLOSE_ONE_BY_ONE: libc::c_int = 65_536;
 
     pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
-        let (mut failure, failure_child) = io::pipe()?;
-        let failure_child = above(failure_child.as_fd())?;
+        let (mut failure, writer) = io::pipe()?;
+        let failure_child = above(writer.as_fd())?;
+        // The end of stream below needs every copy of ours closed.
+        drop(writer);
         // SAFETY: an all-zero sigset_t is valid memory for the calls that fill it.
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
         // SAFETY: both sets are writable. Signals wait, so that no handler of ours runs in the child.
@@ -338,15 +344,13 @@ mod platform {
             if let Some(limit) = &prepared.open_files {
                 ok &= libc::setrlimit(libc::RLIMIT_NOFILE, limit) == 0;
             }
-            #[cfg(target_os = "linux")]
             if prepared.no_new_privileges {
                 ok &= libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
             }
-            let mut default: libc::sigaction = std::mem::zeroed();
-            default.sa_sigaction = libc::SIG_DFL;
             for signal in 1..=LAST_SIGNAL {
-                // KILL, STOP and the C library's own refuse, and need nothing.
-                libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+                // KILL and STOP refuse, and need nothing. Not the C library's function: it refuses
+                // its own two signals, which we may have inherited as ignored.
+                libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), 0, SIGNAL_SET_BYTES);
             }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);

@@ -6,6 +6,7 @@ use crate::limits;
 use data_encoding::BASE64;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Instant;
 use tungstenite::handshake::client::Response;
 use tungstenite::handshake::derive_accept_key;
@@ -72,20 +73,29 @@ pub fn read_head(stream: &Stream, deadline: Instant) -> Result<Head, HeadError> 
 
 /// Answers with a status and a JSON body, then ends the connection.
 pub fn refuse(stream: &Stream, status: u16, body: &serde_json::Value, deadline: Instant) {
+    if stream.write_until(refusal(status, body).as_bytes(), deadline).is_ok() {
+        stream.shutdown(std::net::Shutdown::Write);
+        super::peer::discard(stream);
+    }
+}
+
+/// The same for a caller that must not wait: what the kernel takes now, and the end.
+pub fn refuse_at_once(stream: &Stream, status: u16, body: &serde_json::Value) {
+    let _ = crate::sys::socket::send_now(stream.as_fd(), refusal(status, body).as_bytes());
+    stream.shutdown(std::net::Shutdown::Write);
+}
+
+fn refusal(status: u16, body: &serde_json::Value) -> String {
     let phrase = match status {
         400 => "Bad Request",
         403 => "Forbidden",
         _ => "Service Unavailable",
     };
     let body = body.to_string();
-    let text = format!(
+    format!(
         "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    );
-    if stream.write_until(text.as_bytes(), deadline).is_ok() {
-        stream.shutdown(std::net::Shutdown::Write);
-        super::peer::discard(stream);
-    }
+    )
 }
 
 /// Answers an upgrade request with 101. `gateway_key` is the value of [`GATEWAY_KEY_HEADER`].

@@ -1,0 +1,139 @@
+//! The methods: one table with who may call what, and the dispatch. A method that is not in the
+//! table does not exist. Source: spec gateway §4.
+
+use super::scope::{self, Role};
+use super::session::Session;
+use super::{Core, methods_node, methods_pairing, now_ms, registry};
+use crate::protocol::error::WireError;
+use crate::protocol::frame::{self, Request};
+use crate::protocol::schema::{Kind, Member, may};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Who may call a method.
+#[derive(Clone, Copy)]
+pub enum Access {
+    /// Everybody who has logged in.
+    Anyone,
+    /// Operators with this scope.
+    Scope(&'static str),
+    /// Nodes.
+    Node,
+}
+
+/// What a method says.
+pub enum Reply {
+    /// The answer.
+    Now(Value),
+    /// Somebody else answers when it is done.
+    Later,
+}
+
+/// A call on its way to its method.
+pub struct Call<'a> {
+    /// What the connections share.
+    pub core: &'a Arc<Core>,
+    /// Who calls.
+    pub session: &'a Arc<Session>,
+    /// The frame.
+    pub request: &'a Request<'a>,
+}
+
+impl Call<'_> {
+    /// The parameters as a value, checked against the method's members.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` that names the member.
+    pub fn params(&self, members: &[Member]) -> Result<Value, WireError> {
+        frame::checked_params(&self.request.method, self.request.params, members)
+    }
+}
+
+type Run = fn(&Call<'_>) -> Result<Reply, WireError>;
+
+/// Every method.
+const METHODS: &[(&str, Access, Run)] = &[
+    ("health", Access::Anyone, |call| Ok(Reply::Now(health(call.core)))),
+    ("status", Access::Scope(scope::READ), status),
+    ("system-presence", Access::Scope(scope::READ), presence),
+    ("node.list", Access::Scope(scope::READ), methods_node::list),
+    ("node.describe", Access::Scope(scope::READ), methods_node::describe),
+    ("node.invoke", Access::Scope(scope::WRITE), methods_node::invoke),
+    ("node.pair.list", Access::Scope(scope::PAIRING), methods_pairing::node_list),
+    ("node.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::node_approve),
+    ("node.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::node_reject),
+    ("node.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::node_remove),
+    ("device.pair.list", Access::Scope(scope::PAIRING), methods_pairing::device_list),
+    ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
+    ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
+    ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("node.invoke.result", Access::Node, methods_node::invoke_result),
+    ("node.event", Access::Node, methods_node::event),
+    ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),
+    ("node.skills.update", Access::Node, methods_node::skills),
+    ("node.pluginTools.update", Access::Node, methods_node::plugin_tools),
+    ("skills.bins", Access::Node, methods_node::skill_bins),
+];
+
+/// `features.methods` of hello-ok: what is there and nothing else.
+pub fn names() -> Vec<&'static str> {
+    METHODS.iter().map(|(name, _, _)| *name).collect()
+}
+
+/// A role called what only the other one may call; counted and answered by the session.
+pub struct WrongRole;
+
+/// Runs one request and answers it.
+///
+/// # Errors
+/// [`WrongRole`], which is not answered here.
+pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -> Result<(), WrongRole> {
+    let found = METHODS.iter().find(|(name, _, _)| *name == request.method);
+    let result = match found {
+        _ if request.method == "connect" => Err(WireError::invalid("connect is only valid as the first request")),
+        Some((_, access, run)) => match access {
+            Access::Node if session.role != Role::Node => return Err(WrongRole),
+            Access::Scope(_) if session.role != Role::Operator => return Err(WrongRole),
+            Access::Scope(scope) if !session.may(scope) => Err(WireError::missing_scope(scope, &[scope])),
+            _ => run(&Call { core, session, request }),
+        },
+        None if session.role == Role::Node => return Err(WrongRole),
+        None => {
+            let name = crate::protocol::text::visible(crate::protocol::text::prefix(&request.method, 128));
+            Err(WireError::invalid(format!("unknown method: {name}")))
+        }
+    };
+    match result {
+        Ok(Reply::Now(payload)) => session.send(frame::response_ok(&request.id, &payload)),
+        Ok(Reply::Later) => {}
+        Err(error) => session.send(frame::response_error(&request.id, &error)),
+    }
+    Ok(())
+}
+
+/// The health document; needs no scope, so it says nothing about anybody.
+pub fn health(core: &Core) -> Value {
+    json!({"ok": true, "ts": now_ms(), "durationMs": 0, "uptimeMs": core.uptime_ms(), "channels": {}, "channelOrder": [],
+        "agents": [], "plugins": {"loaded": [], "errors": []}})
+}
+
+fn status(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[may("includeChannelSummary", Kind::Bool), may("includeCliProjection", Kind::Bool)])?;
+    let core = call.core;
+    let sessions = core.registry.sessions();
+    let nodes = sessions.iter().filter(|session| session.role == Role::Node).count();
+    Ok(Reply::Now(json!({
+        "version": super::VERSION,
+        "runtimeVersion": super::VERSION,
+        "pid": std::process::id(),
+        "uptimeMs": core.uptime_ms(),
+        "port": core.settings.port,
+        "connections": {"operators": sessions.len() - nodes, "nodes": nodes},
+        "memoryBytes": crate::sys::process::resident_bytes(),
+    })))
+}
+
+fn presence(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    Ok(Reply::Now(json!(registry::presence(call.core))))
+}

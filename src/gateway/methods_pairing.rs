@@ -1,0 +1,259 @@
+//! Methods about who is let in and what nodes may offer. Source: spec gateway §5, §7; cases A34–A44.
+
+use super::methods::{Call, Reply};
+use super::pairing::{DeviceRecord, PendingDevice, PendingSurface, RecordError, SurfaceRecord};
+use super::scope::{self, Role};
+use super::{event, methods_node};
+use crate::protocol::connect::ClientInfo;
+use crate::protocol::error::WireError;
+use crate::protocol::schema::{Kind, Member, need};
+use crate::state::StateError;
+use crate::sys::clock;
+use serde_json::{Map, Value, json};
+
+const REQUEST: &[Member] = &[need("requestId", Kind::Text(1))];
+const NODE: &[Member] = &[need("nodeId", Kind::Text(1))];
+const DEVICE: &[Member] = &[need("deviceId", Kind::Text(1))];
+
+fn text(params: &Value, member: &str) -> String {
+    params.get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn unknown(what: &str) -> WireError {
+    WireError::invalid(format!("unknown {what}"))
+}
+
+fn not_kept(error: StateError) -> WireError {
+    WireError::unavailable(RecordError::from(error).to_string()).retryable()
+}
+
+/// Who is a device without admin sees and touches only its own entries (A44); the owner's
+/// device-less tools see all.
+fn sees(call: &Call<'_>, device_id: &str) -> bool {
+    match &call.session.device_id {
+        None => true,
+        Some(own) => own == device_id || call.session.may(scope::ADMIN),
+    }
+}
+
+fn client_members(client: &ClientInfo) -> Map<String, Value> {
+    match serde_json::to_value(client) {
+        Ok(Value::Object(mut members)) => {
+            for (from, to) in [("id", "clientId"), ("mode", "clientMode")] {
+                if let Some(value) = members.remove(from) {
+                    members.insert(to.to_owned(), value);
+                }
+            }
+            members.remove("instanceId");
+            members
+        }
+        _ => Map::new(),
+    }
+}
+
+fn row(client: &ClientInfo, more: Value) -> Value {
+    let mut members = client_members(client);
+    if let Value::Object(more) = more {
+        members.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    Value::Object(members)
+}
+
+/// Row of `node.pair.list` `pending`, and payload of `node.pair.requested`.
+pub fn pending_surface_row(pending: &PendingSurface) -> Value {
+    row(
+        &pending.client,
+        json!({
+            "requestId": pending.request_id,
+            "nodeId": pending.node_id,
+            "caps": pending.surface.caps,
+            "commands": pending.surface.commands,
+            "permissions": pending.surface.permissions,
+            "requiredApproveScopes": pending.required_scopes(),
+            "ts": pending.ts,
+        }),
+    )
+}
+
+fn surface_row(record: &SurfaceRecord) -> Value {
+    let mut row = row(
+        &record.client,
+        json!({
+            "nodeId": record.node_id,
+            "caps": record.surface.caps,
+            "commands": record.surface.commands,
+            "permissions": record.surface.permissions,
+            "createdAtMs": record.created_at_ms,
+            "approvedAtMs": record.approved_at_ms,
+            "lastSeenAtMs": record.last_seen_at_ms,
+            "lastSeenReason": record.last_seen_reason,
+        }),
+    );
+    if let (Some(label), Some(row)) = (&record.label, row.as_object_mut()) {
+        row.insert("displayName".to_owned(), label.as_str().into());
+    }
+    row
+}
+
+/// Row of `device.pair.list` `pending`, and payload of `device.pair.requested`.
+pub fn pending_device_row(pending: &PendingDevice) -> Value {
+    row(
+        &pending.client,
+        json!({
+            "requestId": pending.request_id,
+            "deviceId": pending.device_id,
+            "publicKey": pending.public_key,
+            "role": pending.role,
+            "roles": [pending.role],
+            "scopes": pending.scopes,
+            "silent": false,
+            "isRepair": pending.is_repair,
+            "ts": pending.ts,
+        }),
+    )
+}
+
+fn device_row(call: &Call<'_>, record: &DeviceRecord) -> Value {
+    let connected = !call.core.registry.sessions_of(&record.device_id).is_empty();
+    row(
+        &record.client,
+        json!({
+            "deviceId": record.device_id,
+            "publicKey": record.public_key,
+            "role": record.roles.first(),
+            "roles": record.roles,
+            "scopes": record.scopes,
+            "approvedVia": record.approved_via,
+            "createdAtMs": record.created_at_ms,
+            "approvedAtMs": record.approved_at_ms,
+            "connected": connected,
+            "tokens": record.token_rows(),
+        }),
+    )
+}
+
+/// `node.pair.list {}`
+pub fn node_list(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    let (pending, paired) = call.core.pairing().surfaces();
+    let pending: Vec<Value> = pending.iter().filter(|row| sees(call, &row.node_id)).map(pending_surface_row).collect();
+    let paired: Vec<Value> = paired.iter().filter(|row| sees(call, &row.node_id)).map(surface_row).collect();
+    Ok(Reply::Now(json!({"pending": pending, "paired": paired})))
+}
+
+/// `node.pair.approve {requestId}`: takes effect on the live connection.
+pub fn node_approve(call: &Call<'_>) -> Result<Reply, WireError> {
+    let request_id = text(&call.params(REQUEST)?, "requestId");
+    let mut pairing = call.core.pairing();
+    let pending = pairing.pending_surface(&request_id).filter(|pending| sees(call, &pending.node_id));
+    let needed = pending.ok_or_else(|| unknown("requestId"))?.required_scopes();
+    if let Some(missing) = needed.iter().find(|scope| !call.session.may(scope)) {
+        return Err(WireError::missing_scope(missing, &needed));
+    }
+    let record = pairing.approve_surface(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
+    drop(pairing);
+    if let Some(node) = call.core.registry.node(&record.node_id).as_ref().and_then(|session| session.node.as_ref()) {
+        node.live().approved = Some(record.surface.clone());
+    }
+    crate::log!("gateway", "{} approved the surface of node {}", call.session.label(), record.node_id);
+    methods_node::surface_resolved(call, &record.node_id, &request_id, "approved");
+    Ok(Reply::Now(json!({"requestId": request_id, "node": surface_row(&record)})))
+}
+
+/// `node.pair.reject {requestId}`
+pub fn node_reject(call: &Call<'_>) -> Result<Reply, WireError> {
+    let request_id = text(&call.params(REQUEST)?, "requestId");
+    let mut pairing = call.core.pairing();
+    if !pairing.pending_surface(&request_id).is_some_and(|pending| sees(call, &pending.node_id)) {
+        return Err(unknown("requestId"));
+    }
+    let pending = pairing.reject_surface(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
+    drop(pairing);
+    methods_node::surface_resolved(call, &pending.node_id, &request_id, "rejected");
+    Ok(Reply::Now(json!({"requestId": request_id, "nodeId": pending.node_id})))
+}
+
+/// `node.pair.remove {nodeId}`: the surface is forgotten; what runs there is cancelled.
+pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
+    let node_id = text(&call.params(NODE)?, "nodeId");
+    if !sees(call, &node_id) || !call.core.pairing().remove_surface(&node_id).map_err(not_kept)? {
+        return Err(unknown("nodeId"));
+    }
+    if let Some(node) = call.core.registry.node(&node_id).as_ref().and_then(|session| session.node.as_ref()) {
+        node.live().approved = None;
+    }
+    call.core.invocations.pairing_changed(&node_id);
+    methods_node::surface_resolved(call, &node_id, "", "removed");
+    Ok(Reply::Now(json!({"nodeId": node_id})))
+}
+
+/// `device.pair.list {}`
+pub fn device_list(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    let (pending, paired) = call.core.pairing().devices();
+    let pending: Vec<Value> = pending.iter().filter(|row| sees(call, &row.device_id)).map(pending_device_row).collect();
+    let paired: Vec<Value> =
+        paired.iter().filter(|row| sees(call, &row.device_id)).map(|record| device_row(call, record)).collect();
+    Ok(Reply::Now(json!({"pending": pending, "paired": paired})))
+}
+
+/// `device.pair.approve {requestId}`. A node needs admin; an operator every scope that it asks for
+/// (A40). The official CLI repeats the call with admin when it hears exactly this refusal.
+pub fn device_approve(call: &Call<'_>) -> Result<Reply, WireError> {
+    let request_id = text(&call.params(REQUEST)?, "requestId");
+    let mut pairing = call.core.pairing();
+    let pending = pairing.pending_device(&request_id).filter(|pending| sees(call, &pending.device_id));
+    let pending = pending.ok_or_else(|| unknown("requestId"))?;
+    let enough = if pending.role == Role::Node.word() {
+        call.session.may(scope::ADMIN)
+    } else {
+        scope::covers(&call.session.scopes, &pending.scopes)
+    };
+    if !enough {
+        return Err(WireError::invalid("device pairing approval denied"));
+    }
+    let record = pairing.approve_device(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
+    drop(pairing);
+    crate::log!("gateway", "{} approved device {} as {}", call.session.label(), record.device_id, pending.role);
+    device_resolved(call, &request_id, &record.device_id, "approved");
+    Ok(Reply::Now(json!({"requestId": request_id, "device": device_row(call, &record)})))
+}
+
+/// `device.pair.reject {requestId}`
+pub fn device_reject(call: &Call<'_>) -> Result<Reply, WireError> {
+    let request_id = text(&call.params(REQUEST)?, "requestId");
+    let mut pairing = call.core.pairing();
+    if !pairing.pending_device(&request_id).is_some_and(|pending| sees(call, &pending.device_id)) {
+        return Err(unknown("requestId"));
+    }
+    let pending = pairing.reject_device(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
+    drop(pairing);
+    device_resolved(call, &request_id, &pending.device_id, "rejected");
+    Ok(Reply::Now(json!({"requestId": request_id, "deviceId": pending.device_id})))
+}
+
+/// `device.pair.remove {deviceId}`: tokens, surface and live connections go with it.
+pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
+    let device_id = text(&call.params(DEVICE)?, "deviceId");
+    if !sees(call, &device_id) {
+        return Err(unknown("deviceId"));
+    }
+    let is_node = call.core.pairing().node_devices().any(|device| device.device_id == device_id);
+    if is_node && !call.session.may(scope::ADMIN) {
+        return Err(WireError::missing_scope(scope::ADMIN, &[scope::PAIRING, scope::ADMIN]));
+    }
+    if !call.core.pairing().remove_device(&device_id).map_err(not_kept)? {
+        return Err(unknown("deviceId"));
+    }
+    for session in call.core.registry.sessions_of(&device_id) {
+        session.outbox.close(4001, "device removed");
+    }
+    call.core.invocations.pairing_changed(&device_id);
+    device_resolved(call, "", &device_id, "removed");
+    Ok(Reply::Now(json!({"deviceId": device_id})))
+}
+
+fn device_resolved(call: &Call<'_>, request_id: &str, device_id: &str, decision: &str) {
+    let payload = json!({"requestId": request_id, "deviceId": device_id, "decision": decision, "ts": clock::wall_ms()});
+    call.core.registry.broadcast(event::DEVICE_PAIR_RESOLVED, &payload, Some(scope::PAIRING), None);
+}

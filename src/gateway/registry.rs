@@ -1,0 +1,234 @@
+//! Who is connected, and telling them.
+
+use super::pairing::Pairing;
+use super::scope::{self, Role};
+use super::session::Session;
+use super::{Core, event};
+use crate::protocol::frame::{self, StateVersion};
+use crate::sys::clock;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Everybody who has logged in.
+#[derive(Default)]
+pub struct Registry(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    sessions: HashMap<u64, Arc<Session>>,
+    /// The newest connection of each node.
+    nodes: HashMap<String, Arc<Session>>,
+    version: StateVersion,
+}
+
+impl Registry {
+    /// Adds a session; a node's newest connection owns the node.
+    pub fn add(&self, session: &Arc<Session>) {
+        let mut inner = self.inner();
+        inner.version.presence += 1;
+        inner.sessions.insert(session.number, Arc::clone(session));
+        if let (Some(id), Role::Node) = (&session.device_id, session.role) {
+            inner.nodes.insert(id.clone(), Arc::clone(session));
+        }
+    }
+
+    /// Removes a session. True if it owned its node, so that the node is gone now.
+    pub fn remove(&self, session: &Session) -> bool {
+        let mut inner = self.inner();
+        inner.version.presence += 1;
+        inner.sessions.remove(&session.number);
+        let Some(id) = session.device_id.as_deref().filter(|_| session.role == Role::Node) else { return false };
+        // An older connection that closes must not take the newer one with it.
+        if inner.nodes.get(id).is_some_and(|owner| owner.number == session.number) {
+            inner.nodes.remove(id);
+            return true;
+        }
+        false
+    }
+
+    /// The connection that owns a node.
+    pub fn node(&self, id: &str) -> Option<Arc<Session>> {
+        self.inner().nodes.get(id).cloned()
+    }
+
+    /// Everybody.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.inner().sessions.values().cloned().collect()
+    }
+
+    /// Connections of one device.
+    pub fn sessions_of(&self, device_id: &str) -> Vec<Arc<Session>> {
+        let inner = self.inner();
+        inner.sessions.values().filter(|session| session.device_id.as_deref() == Some(device_id)).cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn count(&self) -> usize {
+        self.inner().sessions.len()
+    }
+
+    /// Versions of presence and health.
+    pub fn version(&self) -> StateVersion {
+        self.inner().version
+    }
+
+    /// Sends an event to every operator with `scope` (none = to everybody), numbered per connection.
+    pub fn broadcast<P: Serialize>(&self, name: &str, payload: &P, scope: Option<&str>, version: Option<StateVersion>) {
+        for session in self.sessions() {
+            if scope.is_none_or(|scope| session.may(scope)) {
+                session.outbox.numbered(|seq| frame::broadcast(name, payload, seq, version));
+            }
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells those who may look that the presence list has changed.
+pub fn presence_changed(core: &Core) {
+    let payload = json!({"presence": presence(core)});
+    core.registry.broadcast(event::PRESENCE, &payload, Some(scope::READ), Some(core.registry.version()));
+}
+
+/// The presence list: this gateway, then everybody connected. Source: spec gateway §7.
+pub fn presence(core: &Core) -> Vec<Value> {
+    let platform = std::env::consts::OS;
+    let host = &core.host_name;
+    let mut rows = vec![json!({
+        "host": host, "version": super::VERSION, "platform": platform, "mode": "gateway", "reason": "self",
+        "instanceId": core.boot_id, "text": format!("Gateway: {host} · mode gateway · reason self"),
+        "ts": clock::wall_ms(),
+    })];
+    let mut sessions = core.registry.sessions();
+    sessions.sort_by_key(|session| session.number);
+    rows.extend(sessions.iter().map(|session| presence_row(session)));
+    rows
+}
+
+fn presence_row(session: &Session) -> Value {
+    let client = &session.client;
+    let name = client.display_name.as_deref().unwrap_or(&client.id);
+    let mut row = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            row.insert(key.to_owned(), value);
+        }
+    };
+    put("host", Some(name.into()));
+    put("clientId", Some(client.id.as_str().into()));
+    put("version", Some(client.version.as_str().into()));
+    put("platform", Some(client.platform.as_str().into()));
+    put("deviceFamily", client.device_family.as_deref().map(Value::from));
+    put("modelIdentifier", client.model_identifier.as_deref().map(Value::from));
+    put("mode", Some(client.mode.as_str().into()));
+    put("deviceId", session.device_id.as_deref().map(Value::from));
+    put("roles", Some(json!([session.role.word()])));
+    put("scopes", (session.role == Role::Operator).then(|| json!(session.scopes)));
+    put("instanceId", session.device_id.as_deref().or(client.instance_id.as_deref()).map(Value::from));
+    put("reason", Some("connect".into()));
+    put("text", Some(format!("{}: {name} · mode {}", session.role.word(), client.mode).into()));
+    put("ts", Some(session.connected_at_ms.into()));
+    Value::Object(row)
+}
+
+/// Every node that is paired or connected. Source: spec gateway §5 "node.list / node.describe row".
+/// What waits for approval is shown to those who may approve.
+pub fn node_rows(core: &Core, shows_pending: bool) -> Vec<Value> {
+    let pairing = core.pairing();
+    let ids: BTreeSet<String> = pairing.node_devices().map(|device| device.device_id.clone()).collect();
+    let mut rows: Vec<(bool, String, String, Value)> = ids
+        .into_iter()
+        .map(|id| {
+            let row = node_row(core, &pairing, &id, shows_pending);
+            let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let connected = row.get("connected") == Some(&Value::Bool(true));
+            (!connected, text("displayName").to_lowercase(), id, row)
+        })
+        .collect();
+    rows.sort_by(|a, b| (a.0, &a.1, &a.2).cmp(&(b.0, &b.1, &b.2)));
+    rows.into_iter().map(|(_, _, _, row)| row).collect()
+}
+
+/// One node's row, or none when it is unknown.
+pub fn node_row_of(core: &Core, id: &str, shows_pending: bool) -> Option<Value> {
+    let pairing = core.pairing();
+    pairing.node_devices().any(|device| device.device_id == id).then(|| node_row(core, &pairing, id, shows_pending))
+}
+
+fn node_row(core: &Core, pairing: &Pairing, id: &str, shows_pending: bool) -> Value {
+    let session = core.registry.node(id);
+    let node = session.as_ref().and_then(|session| session.node.as_ref());
+    let record = pairing.surface(id);
+    let pending = pairing.pending_surface_of(id);
+    let device = pairing.node_devices().find(|device| device.device_id == id);
+    let client = session
+        .as_ref()
+        .map(|session| &session.client)
+        .or(record.map(|record| &record.client))
+        .or(device.map(|device| &device.client));
+    let state = match (record, pending) {
+        (Some(_), Some(_)) => "pending-reapproval",
+        (Some(_), None) => "approved",
+        (None, Some(_)) => "pending-approval",
+        (None, None) => "unapproved",
+    };
+    let surface = match node {
+        Some(node) => node.effective(),
+        None => record.map(|record| record.surface.clone()).unwrap_or_default(),
+    };
+    let mut row = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            row.insert(key.to_owned(), value);
+        }
+    };
+    put("nodeId", Some(id.into()));
+    if let Some(client) = client {
+        let label = record.and_then(|record| record.label.as_deref());
+        let name = label.or(client.display_name.as_deref()).unwrap_or(&client.id);
+        put("displayName", Some(name.into()));
+        put("platform", Some(client.platform.as_str().into()));
+        put("version", Some(client.version.as_str().into()));
+        put("clientId", Some(client.id.as_str().into()));
+        put("clientMode", Some(client.mode.as_str().into()));
+        put("deviceFamily", client.device_family.as_deref().map(Value::from));
+        put("modelIdentifier", client.model_identifier.as_deref().map(Value::from));
+    }
+    put("caps", Some(json!(sorted(&surface.caps))));
+    put("commands", Some(json!(sorted(&surface.commands))));
+    put("permissions", surface.permissions.as_ref().map(|permissions| json!(permissions)));
+    put("sessionHost", Some(false.into()));
+    put("approvalState", Some(state.into()));
+    if let (Some(pending), true) = (pending, shows_pending) {
+        put("pendingRequestId", Some(pending.request_id.as_str().into()));
+        put("pendingDeclaredCaps", Some(json!(sorted(&pending.surface.caps))));
+        put("pendingDeclaredCommands", Some(json!(sorted(&pending.surface.commands))));
+        put("pendingDeclaredPermissions", pending.surface.permissions.as_ref().map(|map| json!(map)));
+    }
+    if let (Some(session), Some(node)) = (&session, node) {
+        put("nodePluginTools", Some(json!([])));
+        put("pathEnv", node.path_env.as_deref().map(Value::from));
+        put("hostStats", node.live().host_stats.clone());
+        put("connectedAtMs", Some(session.connected_at_ms.into()));
+        put("lastConnectedAtMs", Some(session.connected_at_ms.into()));
+    }
+    let seen = record.map(|record| (record.last_seen_at_ms, record.last_seen_reason.as_str()));
+    let seen = seen.or(session.as_ref().map(|session| (session.connected_at_ms, "connect")));
+    put("lastSeenAtMs", seen.map(|(at, _)| at.into()));
+    put("lastSeenReason", seen.map(|(_, reason)| reason.into()));
+    put("approvedAtMs", record.map(|record| record.approved_at_ms.into()));
+    put("paired", Some(true.into()));
+    put("connected", Some(session.is_some().into()));
+    Value::Object(row)
+}
+
+fn sorted(names: &[String]) -> Vec<&str> {
+    let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
