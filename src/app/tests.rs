@@ -183,12 +183,12 @@ fn sec_a120_prompt_and_process_group_end_with_the_requester() {
     let cancel = Wake::new().unwrap();
     let client = app.client();
     thread::scope(|scope| {
-        let asked = scope.spawn(|| client.run(&request, &cancel, None));
+        let asked = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2)));
         app.shown.recv_timeout(SOON).unwrap();
         cancel.fire();
         assert!(matches!(asked.join().unwrap(), Err(HostUnreachable::Cancelled)));
     });
-    // The next question shows, so the withdrawn one has gone; the answer is the next one's.
+    until("the withdrawal", || app.host.as_ref().unwrap().exec_host.serving() == 0);
     app.say(Decision::AllowOnce);
     let pid_file = app.directory.join("pid");
     let script = format!("sleep 600 & echo $! > {}.new; mv {0}.new {0}; wait", pid_file.display());
@@ -196,7 +196,7 @@ fn sec_a120_prompt_and_process_group_end_with_the_requester() {
     let cancel = Wake::new().unwrap();
     let client = app.client();
     thread::scope(|scope| {
-        let running = scope.spawn(|| client.run(&request, &cancel, None));
+        let running = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2)));
         until("the start", || pid_file.exists());
         cancel.fire();
         assert!(matches!(running.join().unwrap(), Err(HostUnreachable::Cancelled)));
@@ -216,9 +216,9 @@ fn sec_a165_stop_during_prompt_and_run() {
     thread::scope(|scope| {
         let (one, two) = (app.client(), app.client());
         app.say(Decision::AllowOnce);
-        let runs = scope.spawn(move || one.run(&running, &Wake::new().unwrap(), None).unwrap());
+        let runs = scope.spawn(move || one.run(&running, &Wake::new().unwrap(), Some(SOON * 2)).unwrap());
         until("the start", || pid_file.exists());
-        let asks = scope.spawn(move || two.run(&asked.0, &Wake::new().unwrap(), None).unwrap());
+        let asks = scope.spawn(move || two.run(&asked.0, &Wake::new().unwrap(), Some(SOON * 2)).unwrap());
         app.shown.recv_timeout(SOON).unwrap();
         app.shown.recv_timeout(SOON).unwrap();
         host.stop();
