@@ -191,6 +191,24 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
 /// Requests of one client connection that wait for an answer. ours
 pub const REQUESTS_IN_FLIGHT: usize = 1_024;
 
+/// Places whose gateway key is pinned. ours
+pub const GATEWAY_PINS: usize = 256;
+/// A gateway that sent nothing for this many tick intervals is gone. spec: gateway §2 "Client watchdog"
+pub const SILENT_TICKS: u32 = 2;
+/// A `policy.tickIntervalMs` below this is taken as this. ours
+pub const TICK_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// A `policy.tickIntervalMs` above this is taken as this. ours
+pub const TICK_INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+/// Pause before a node comes back to a gateway that said it restarts (1012). ours
+pub const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+// ---- node ----
+
+/// Invocations that a node works on at once; one more is answered `UNAVAILABLE`. ours
+pub const NODE_INVOCATIONS: usize = 128;
+/// Idempotency keys of recent `system.run` requests that a node remembers. ours, exec f.4
+pub const NODE_RECENT_RUNS: usize = 1_024;
+
 // ---- logs ----
 
 /// Bytes of one log line. ours, A155

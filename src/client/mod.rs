@@ -1,3 +1,17 @@
-//! A connection to a gateway, ours or the official one.
+//! A connection to a gateway, ours or the official one: where it is, the handshake, request
+//! matching, when to try again.
 
+pub mod connection;
+pub mod endpoint;
+pub mod error;
 pub mod gateway_key;
+mod handshake;
+pub mod options;
+mod pending;
+pub mod reconnect;
+
+pub use connection::{Connection, Link};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{CallError, ConnectError};
+pub use handshake::Hello;
+pub use options::{ConnectOptions, Credentials, Role, Surface};

@@ -1,3 +1,235 @@
-//! (stub)
+//! The node host: connects to a gateway, offers this machine's commands, answers invocations.
+//! Usable inside another process: no global state, ends when told to.
 
+mod commands;
 pub mod exec_host_client;
+mod host;
+mod invocations;
+
+pub use commands::ExecHost;
+pub use host::surface;
+
+use crate::client::reconnect::{self, Backoff, Next, Waited};
+use crate::client::{ConnectError, Connection, Credentials, Endpoint};
+use crate::exec::analysis::Host;
+use crate::exec::approval::PolicySource;
+use crate::identity::device::DeviceKey;
+use crate::limits;
+use crate::protocol::connect::ClientInfo;
+use crate::state::device_tokens::DeviceTokens;
+use crate::state::pins::GatewayPins;
+use crate::sys::poll::{self, Interest};
+use crate::sys::wake::Wake;
+use commands::Commands;
+use invocations::{Invocations, RecentRuns};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Everything that a node needs.
+pub struct NodeOptions {
+    /// The gateway.
+    pub endpoint: Endpoint,
+    /// How the node introduces itself, see [`NodeOptions::headless`] and [`NodeOptions::app`].
+    pub client: ClientInfo,
+    /// The key that this node is known by.
+    pub device: Arc<DeviceKey>,
+    /// Shared token or password.
+    pub credentials: Credentials,
+    /// Where the token lies that the gateway gave this device. None keeps and shows none: for a
+    /// gateway that was named for this one run, which must not get another gateway's token (A30).
+    pub tokens: Option<DeviceTokens>,
+    /// Pinned gateway keys.
+    pub pins: Option<Arc<GatewayPins>>,
+    /// Where commands are analysed, and run when the node runs them itself.
+    pub host: Host,
+    /// The owner's policy.
+    pub policy: Arc<dyn PolicySource>,
+    /// Who runs commands.
+    pub exec_host: ExecHost,
+}
+
+impl NodeOptions {
+    /// How the headless host introduces itself.
+    pub fn headless(display_name: String, instance_id: String) -> ClientInfo {
+        host::client_info("node-host", display_name, instance_id)
+    }
+
+    /// How the app's own node introduces itself: as the Mac app where there is one.
+    pub fn app(display_name: String, instance_id: String) -> ClientInfo {
+        let id = if cfg!(target_os = "macos") { "openclaw-macos" } else { "node-host" };
+        host::client_info(id, display_name, instance_id)
+    }
+}
+
+/// Why a node has ended although nobody told it to.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The gateway refused in a way that only a person can change: end with exit status 1.
+    Login(ConnectError),
+    /// The system refused.
+    Io(io::Error),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Login(error) => write!(f, "{error}"),
+            Self::Io(error) => write!(f, "the node cannot go on: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+/// Runs a node until `stop` fires: connects, answers, comes back. Blocks.
+///
+/// # Errors
+/// See [`NodeError`].
+pub fn run(options: NodeOptions, stop: &Wake) -> Result<(), NodeError> {
+    let node = Node::new(options);
+    let mut backoff = Backoff::default();
+    let mut said = String::new();
+    while !stop.is_fired() {
+        let pause = match node.session(stop) {
+            Ok(Session::Stopped) => break,
+            Ok(Session::Lost(ended)) => {
+                said.clear();
+                crate::log!("node", "the connection has ended: {}; connecting again", ended.reason);
+                backoff.pause_after(&ended)
+            }
+            Err(error) => {
+                let next = reconnect::after(&error);
+                say_once(&mut said, &error, next);
+                match next {
+                    Next::Stop => return Err(NodeError::Login(error)),
+                    Next::Idle => {
+                        poll::wait_one(stop.fd(), Interest::Readable, None).map_err(NodeError::Io)?;
+                        break;
+                    }
+                    Next::Retry(at_least) => {
+                        backoff.pause().max(at_least.unwrap_or_default().min(limits::RECONNECT_MAX))
+                    }
+                }
+            }
+        };
+        match reconnect::wait(pause, stop).map_err(NodeError::Io)? {
+            Waited::Stopped => break,
+            Waited::Jumped => backoff.reset(),
+            Waited::Through => {}
+        }
+    }
+    Ok(())
+}
+
+/// A gateway that is away for an hour is one line, not two hundred.
+fn say_once(said: &mut String, error: &ConnectError, next: Next) {
+    let then = match next {
+        Next::Retry(_) => "trying again",
+        Next::Idle => "this node now waits and tries nothing until it is started again",
+        Next::Stop => "this node ends",
+    };
+    let text = format!("{error}; {then}");
+    if *said != text {
+        crate::log!("node", "{text}");
+        *said = text;
+    }
+}
+
+/// How a session ended.
+enum Session {
+    Stopped,
+    Lost(crate::client::connection::Ended),
+}
+
+struct Node {
+    endpoint: Endpoint,
+    client: ClientInfo,
+    device: Arc<DeviceKey>,
+    credentials: Credentials,
+    tokens: Option<DeviceTokens>,
+    pins: Option<Arc<GatewayPins>>,
+    commands: Arc<Commands>,
+    recent: Arc<RecentRuns>,
+}
+
+impl Node {
+    fn new(options: NodeOptions) -> Self {
+        let requester = format!("your own node, for the gateway at {}", options.endpoint);
+        Self {
+            endpoint: options.endpoint,
+            client: options.client,
+            device: options.device,
+            credentials: options.credentials,
+            tokens: options.tokens,
+            pins: options.pins,
+            commands: Arc::new(Commands {
+                host: options.host,
+                policy: options.policy,
+                exec_host: options.exec_host,
+                requester,
+            }),
+            recent: Arc::new(RecentRuns::default()),
+        }
+    }
+
+    /// One connection, from login to its end.
+    fn session(&self, stop: &Wake) -> Result<Session, ConnectError> {
+        let invocations = Invocations::start(self.device.id(), Arc::clone(&self.commands), Arc::clone(&self.recent))
+            .map_err(ConnectError::Thread)?;
+        let heard = Arc::clone(&invocations);
+        let on_event = Box::new(move |link: &_, event: &str, payload: Option<&_>| heard.on_event(link, event, payload));
+        let opened = Connection::open(&self.endpoint, &self.connect_options(), on_event);
+        let connection = match opened {
+            Ok(connection) => connection,
+            Err(error) => {
+                invocations.end();
+                return Err(error);
+            }
+        };
+        self.keep_token(&connection);
+        let hello = connection.hello();
+        crate::log!("node", "connected to {} (gateway {})", self.endpoint, hello.server_version);
+        let ends = [(stop.fd(), Interest::Readable), (connection.over_fd(), Interest::Readable)];
+        let waited = poll::wait(&ends, None);
+        // What is under way has nobody to answer to any more.
+        invocations.end();
+        waited.map_err(ConnectError::Thread)?;
+        match connection.ended() {
+            Some(ended) if !stop.is_fired() => Ok(Session::Lost(ended.clone())),
+            _ => {
+                connection.close();
+                Ok(Session::Stopped)
+            }
+        }
+    }
+
+    fn connect_options(&self) -> crate::client::ConnectOptions {
+        let mut credentials = self.credentials.copy();
+        if let Some(tokens) = &self.tokens {
+            credentials.device_token = tokens.token(host::ROLE.word()).unwrap_or_else(|error| {
+                crate::log!("node", "the stored device token is not used: {error}");
+                None
+            });
+        }
+        crate::client::ConnectOptions {
+            client: self.client.clone(),
+            role: host::ROLE,
+            scopes: Vec::new(),
+            surface: surface(),
+            path_env: Some(self.commands.host.search_path_text()),
+            credentials,
+            device: Some(Arc::clone(&self.device)),
+            pins: self.pins.clone(),
+        }
+    }
+
+    fn keep_token(&self, connection: &Connection) {
+        let hello = connection.hello();
+        if let (Some(tokens), Some(token)) = (&self.tokens, &hello.device_token)
+            && let Err(error) = tokens.keep(host::ROLE.word(), token, &hello.scopes)
+        {
+            crate::log!("node", "the device token could not be kept: {error}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod files;
 pub mod json5;
 pub mod locks;
 pub mod paths;
+pub mod pins;
 pub mod store;
 
 pub use environment::Environment;

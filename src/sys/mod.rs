@@ -7,6 +7,7 @@ pub mod clock;
 pub mod connect;
 pub mod environment;
 pub mod listener;
+pub mod platform;
 pub mod poll;
 pub mod process;
 pub mod signal;

@@ -1,0 +1,169 @@
+//! What can go wrong with a gateway, each with what a person can do about it.
+
+use super::endpoint::Endpoint;
+use super::gateway_key::KeyError;
+use crate::protocol::error::WireError;
+use crate::state::StateError;
+use crate::transport::http::UpgradeError;
+use crate::transport::peer::End;
+use serde_json::Value;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// Nobody listens there, or not in time.
+    Unreachable(Endpoint, io::Error),
+    /// The socket file, or the process behind it, is not ours. Nothing was sent.
+    NotOurs(PathBuf, String),
+    /// What listens there does not speak WebSocket, or refused to.
+    Upgrade(Endpoint, UpgradeError),
+    /// Not the gateway that was here before (H26). No credential was sent.
+    GatewayKey(Endpoint, KeyError),
+    /// The pinned keys cannot be read or written.
+    Pins(StateError),
+    /// It did not send a usable challenge in time.
+    NoChallenge(Endpoint),
+    /// It did not answer `connect` in time.
+    NoAnswer(Endpoint),
+    /// It closed before it answered.
+    Closed(Endpoint, End),
+    /// It answered something that is no `hello-ok`.
+    BadHello(Endpoint, String),
+    /// This device waits for approval.
+    PairingRequired(PairingRequired),
+    /// The gateway's refusal; `details.code` says more.
+    Refused(WireError),
+    /// No thread could be started.
+    Thread(io::Error),
+}
+
+/// The gateway knows this device not, or not so. Source: spec gateway §3 "Refusals".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairingRequired {
+    /// What the person approves.
+    pub request_id: Option<String>,
+    /// The gateway's sentence.
+    pub message: String,
+    /// Whether the client should stop asking until it is started again.
+    pub pause: bool,
+}
+
+impl ConnectError {
+    /// Sorts a refused `connect`.
+    pub fn from_refusal(error: WireError) -> Self {
+        if error.detail_code() != "PAIRING_REQUIRED" {
+            return Self::Refused(error);
+        }
+        let detail = |name: &str| error.details.as_ref().and_then(|details| details.get(name));
+        let goes_on = detail("pauseReconnect") == Some(&Value::Bool(false))
+            || detail("recommendedNextStep").and_then(Value::as_str) == Some("wait_then_retry");
+        Self::PairingRequired(PairingRequired {
+            request_id: detail("requestId").and_then(Value::as_str).map(str::to_owned),
+            pause: !goes_on,
+            message: error.message,
+        })
+    }
+
+    /// `details.code` of a refusal.
+    pub fn refusal_code(&self) -> Option<&str> {
+        match self {
+            Self::Refused(error) => Some(error.detail_code()),
+            Self::PairingRequired(_) => Some("PAIRING_REQUIRED"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(endpoint, error) => {
+                write!(f, "no gateway at {endpoint} ({error}); start one with `openclaw app` or `openclaw gateway`")
+            }
+            Self::NotOurs(path, what) => write!(f, "{} {what}; nothing was sent to it", path.display()),
+            Self::Upgrade(endpoint, error) => write!(f, "{endpoint}: {error}"),
+            Self::GatewayKey(endpoint, error) => write!(
+                f,
+                "{endpoint} is not the gateway that we know: {error}. No credential was sent. If the gateway was \
+                 really replaced, remove the entry '{}' from identity/gateway-pins.json in the state directory",
+                endpoint.pin_name()
+            ),
+            Self::Pins(error) => write!(f, "the pinned gateway keys cannot be used: {error}"),
+            Self::NoChallenge(endpoint) => {
+                write!(f, "{endpoint} did not begin as a gateway does; is another program listening there?")
+            }
+            Self::NoAnswer(endpoint) => write!(f, "{endpoint} did not answer the login in time; try again"),
+            Self::Closed(endpoint, end) => write!(f, "{endpoint} closed the connection during the login: {end}"),
+            Self::BadHello(endpoint, why) => write!(f, "{endpoint} answered the login with something unknown: {why}"),
+            Self::PairingRequired(pairing) => write!(f, "{pairing}"),
+            Self::Refused(error) => write!(f, "the gateway refused the login: {error}{}", advice(error.detail_code())),
+            Self::Thread(error) => write!(f, "no thread for the connection: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl fmt::Display for PairingRequired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.request_id {
+            Some(id) => write!(
+                f,
+                "{}; approve it with `openclaw mac-debug pair approve {id}` (official gateway: `openclaw devices approve {id}`) and connect again",
+                self.message
+            ),
+            None => write!(f, "{}; see `openclaw mac-debug pair list`", self.message),
+        }
+    }
+}
+
+/// What a person can do about a refusal code.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH" => {
+            "; set OPENCLAW_GATEWAY_TOKEN to the gateway's token (gateway.auth.token in its openclaw.json)"
+        }
+        "AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH" => {
+            "; set OPENCLAW_GATEWAY_PASSWORD to the gateway's password"
+        }
+        "AUTH_DEVICE_TOKEN_MISMATCH" => "; this device's token is no longer valid, connect once with the shared token",
+        "AUTH_RATE_LIMITED" => "; wait a minute before the next attempt",
+        "DEVICE_AUTH_SIGNATURE_EXPIRED" => "; the clocks of both sides differ by more than two minutes",
+        "PROTOCOL_MISMATCH" => "; gateway and client are of versions that do not fit together",
+        _ => "",
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// The gateway's refusal.
+    Refused(WireError),
+    /// No answer in time.
+    TimedOut,
+    /// The connection has ended; why.
+    Ended(String),
+    /// Too many calls wait already.
+    Busy,
+    /// The request is larger than the gateway reads, bytes.
+    TooLarge(usize),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "{error}"),
+            Self::TimedOut => f.write_str("the gateway did not answer in time"),
+            Self::Ended(why) => write!(f, "the connection to the gateway has ended: {why}"),
+            Self::Busy => f.write_str("too many requests wait for this gateway already; try again"),
+            Self::TooLarge(bytes) => {
+                write!(f, "the request has {bytes} bytes and a gateway reads {}; send less", crate::limits::FRAME_BYTES)
+            }
+        }
+    }
+}
+
+impl std::error::Error for CallError {}

@@ -1,0 +1,77 @@
+//! What a client brings to a connection.
+
+use crate::identity::device::DeviceKey;
+use crate::identity::secret::Secret;
+use crate::protocol::connect::ClientInfo;
+use crate::state::pins::GatewayPins;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// As whom we connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Gives orders.
+    Operator,
+    /// Offers this machine's commands.
+    Node,
+}
+
+impl Role {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// What a client can show, or a node can do: `caps`, `commands`, `permissions` of `connect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surface {
+    /// Capabilities.
+    pub caps: Vec<String>,
+    /// Commands of a node.
+    pub commands: Vec<String>,
+    /// Permissions of a node by name; absent on a host that has none to speak of.
+    pub permissions: Option<BTreeMap<String, bool>>,
+}
+
+/// What we may show a gateway. A shared token goes before a device token. Source: spec gateway §3.
+#[derive(Default)]
+pub struct Credentials {
+    /// The shared token.
+    pub token: Option<Secret>,
+    /// The shared password.
+    pub password: Option<Secret>,
+    /// What this device got in an earlier `hello-ok`.
+    pub device_token: Option<Secret>,
+}
+
+impl Credentials {
+    /// Another copy, for another attempt.
+    pub fn copy(&self) -> Self {
+        let copy = |secret: &Option<Secret>| secret.as_ref().map(Secret::copy);
+        Self { token: copy(&self.token), password: copy(&self.password), device_token: copy(&self.device_token) }
+    }
+}
+
+/// Everything of one connection but the place.
+pub struct ConnectOptions {
+    /// Who we say we are.
+    pub client: ClientInfo,
+    /// As whom.
+    pub role: Role,
+    /// What an operator asks for: the least that the work needs. Empty for nodes.
+    pub scopes: Vec<String>,
+    /// What we can do.
+    pub surface: Surface,
+    /// PATH of a node's commands.
+    pub path_env: Option<String>,
+    /// What we may show.
+    pub credentials: Credentials,
+    /// Our device key; none connects without a device, as the official CLI does.
+    pub device: Option<Arc<DeviceKey>>,
+    /// Pinned gateway keys; none neither checks nor pins.
+    pub pins: Option<Arc<GatewayPins>>,
+}

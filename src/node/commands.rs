@@ -1,0 +1,280 @@
+//! What each command does. Source: spec gateway §5 "system.* commands", exec (e).
+
+use super::exec_host_client::{ExecHostClient, HostUnreachable};
+use crate::exec::analysis::{self, Host};
+use crate::exec::approval::{self, Answer, Context, Origin, Person, PolicySource, Question};
+use crate::exec::display;
+use crate::exec::plan::Plan;
+use crate::exec::prepare::{self, PreparedPlans};
+use crate::exec::run::{self, RunOutcome};
+use crate::identity::random;
+use crate::limits;
+use crate::protocol::node::{
+    ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
+};
+use crate::protocol::policy::{Decision, Refusal};
+use crate::sys::spawn;
+use crate::sys::wake::Wake;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who runs commands.
+pub enum ExecHost {
+    /// The app, which decides and asks. The node never runs anything itself then.
+    App(ExecHostClient),
+    /// This process, without a person: what policy allows unasked.
+    Local,
+}
+
+/// The commands of one node.
+pub struct Commands {
+    /// Where commands are analysed.
+    pub host: Host,
+    /// The owner's policy.
+    pub policy: Arc<dyn PolicySource>,
+    /// Who runs them.
+    pub exec_host: ExecHost,
+    /// Through which way requests come, for the person.
+    pub requester: String,
+}
+
+/// What an invocation came to.
+pub struct Outcome {
+    /// Sent before the result.
+    pub event: Option<(&'static str, ExecEvent)>,
+    /// JSON text of the payload, or why not.
+    pub result: Result<String, NodeError>,
+}
+
+impl Outcome {
+    /// Not done, and no event about it.
+    pub fn refused(error: NodeError) -> Self {
+        Self { event: None, result: Err(error) }
+    }
+
+    fn payload(payload: String) -> Self {
+        Self { event: None, result: Ok(payload) }
+    }
+}
+
+/// Reasons that the original's node passes on from the app, and the person's no. Source: exec e.3, e.8.
+const DENIED_REASONS: &[&str] = &[
+    "security=deny",
+    "approval-required",
+    "allowlist-miss",
+    "execution-plan-miss",
+    "companion-unavailable",
+    "cwd-unavailable",
+    "permission:screenRecording",
+    "approval-state-write-failed",
+    "auto-review-denied",
+    "user-denied",
+];
+
+/// The gateway's own deadline passes first, and ends an invocation without a result.
+const AFTER_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Commands {
+    /// Does what was asked; none when it was cancelled.
+    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
+        let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
+        let judged = match (request.command.as_str(), params) {
+            (name::RUN | name::RUN_PREPARE | name::WHICH, None) => {
+                Err(Refusal::invalid("Error: INVALID_REQUEST: paramsJSON required"))
+            }
+            (name::WHICH, Some(params)) => self.which(params),
+            (name::RUN_PREPARE, Some(params)) => self.prepare(params, prepared),
+            (name::RUN, Some(params)) => {
+                let invoke_timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
+                match parse_run(params, RunSource::Gateway) {
+                    Ok(run) => return Run::of(run).perform(self, prepared, cancel, invoke_timeout),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            _ => return Some(Outcome::refused(NodeError::new("UNAVAILABLE", "command not supported"))),
+        };
+        Some(judged.map_or_else(|refusal| Outcome::refused(refusal.into()), Outcome::payload))
+    }
+
+    /// Names with a separator are ignored; what is not an executable regular file is not found.
+    fn which(&self, params: &str) -> Result<String, Refusal> {
+        let mut found = BTreeMap::new();
+        for bin in parse_which(params)? {
+            if bin.contains(['/', '\\', '\0']) {
+                continue;
+            }
+            let mut candidates = self.host.search_path.iter().map(|directory| directory.join(&bin));
+            let program = candidates
+                .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && spawn::is_executable(path));
+            if let Some(program) = program {
+                found.insert(bin, program.to_string_lossy().into_owned());
+            }
+        }
+        Ok(json!({"bins": found}).to_string())
+    }
+
+    fn prepare(&self, params: &str, prepared: &PreparedPlans) -> Result<String, Refusal> {
+        let request = parse_run(params, RunSource::Gateway)?;
+        let plan = analysis::analyse(&request, &self.host)?;
+        let policy = self.policy.effective(plan.agent_id.as_deref());
+        let answer = prepare::prepare(&plan, &policy)?;
+        prepared.remember(&plan, &policy);
+        Ok(answer.to_string())
+    }
+}
+
+/// One `system.run`.
+struct Run {
+    request: RunRequest,
+    run_id: String,
+    command_text: String,
+}
+
+impl Run {
+    fn of(request: RunRequest) -> Self {
+        Self {
+            run_id: request.run_id.clone().unwrap_or_else(random::uuid),
+            command_text: display::canonical(&request.command),
+            request,
+        }
+    }
+
+    fn perform(
+        &self,
+        commands: &Commands,
+        prepared: &PreparedPlans,
+        cancel: &Wake,
+        invoke_timeout: Option<Duration>,
+    ) -> Option<Outcome> {
+        match &commands.exec_host {
+            ExecHost::Local => self.run_here(commands, prepared, cancel),
+            ExecHost::App(app) => self.run_in_app(app, commands, prepared, cancel, invoke_timeout),
+        }
+    }
+
+    fn run_here(&self, commands: &Commands, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
+        let context = Context {
+            host: &commands.host,
+            policy: &*commands.policy,
+            origin: Origin::Gateway,
+            requester: &commands.requester,
+            prepared: Some(prepared),
+            screen_recording: false,
+        };
+        let authorised = match approval::authorise(&self.request, &context, &NoPerson, cancel) {
+            Ok(authorised) => authorised,
+            Err(refusal) => return Some(self.refused(refusal)),
+        };
+        match run::run(authorised, cancel) {
+            RunOutcome::Finished(result) => Some(self.finished(result)),
+            RunOutcome::Refused(refusal) => Some(self.refused(refusal)),
+            RunOutcome::Cancelled => None,
+        }
+    }
+
+    /// From the first byte on, only the app knows whether it ran: nothing is ever run here instead.
+    fn run_in_app(
+        &self,
+        app: &ExecHostClient,
+        commands: &Commands,
+        prepared: &PreparedPlans,
+        cancel: &Wake,
+        invoke_timeout: Option<Duration>,
+    ) -> Option<Outcome> {
+        let request = match self.for_app(commands, prepared) {
+            Ok(request) => request,
+            Err(refusal) => return Some(self.refused(refusal)),
+        };
+        let at_most = invoke_timeout.map(|timeout| timeout.min(limits::INVOKE_TIMEOUT_MAX) + AFTER_DEADLINE);
+        match app.run(&request, cancel, at_most) {
+            Ok(Ok(result)) => Some(self.finished(result)),
+            Ok(Err(error)) => {
+                let known = DENIED_REASONS.iter().find(|reason| error.reason.as_deref() == Some(**reason));
+                let reason = known.copied().unwrap_or("approval-required");
+                Some(self.refused(Refusal::denied(reason, error.message)))
+            }
+            Err(HostUnreachable::Cancelled) => None,
+            Err(unreachable) => {
+                crate::log!("node", "the app could not be asked: {unreachable}");
+                Some(self.refused(Refusal {
+                    code: "UNAVAILABLE",
+                    message: "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable".to_owned(),
+                    reason: Some("companion-unavailable"),
+                }))
+            }
+        }
+    }
+
+    /// The request for the app: analysed, so that what is malformed is said without an event, and
+    /// with an approval only if it is one that fits (DESIGN, "Decisions and edits from outside").
+    fn for_app(&self, commands: &Commands, prepared: &PreparedPlans) -> Result<RunRequest, Refusal> {
+        let plan = analysis::analyse(&self.request, &commands.host)?;
+        let claimed = self.request.approval_decision.as_deref().and_then(Decision::from_word);
+        if claimed == Some(Decision::Deny) {
+            return Err(Refusal::denied("user-denied", "SYSTEM_RUN_DENIED: user denied"));
+        }
+        let claimed = claimed.or(self.request.approved.then_some(Decision::AllowOnce));
+        let decision = claimed.filter(|_| self.was_prepared(&plan, commands, prepared));
+        Ok(RunRequest {
+            approval_decision: decision.map(|decision| decision.word().to_owned()),
+            ..self.request.clone()
+        })
+    }
+
+    /// Whether the gateway's approval is about a plan that this node prepared on this connection,
+    /// not long ago, not yet used, under the policy that holds now. What needs the screen is asked
+    /// again: the plan's hash does not bind it (A60).
+    fn was_prepared(&self, plan: &Plan, commands: &Commands, prepared: &PreparedPlans) -> bool {
+        !plan.needs_screen_recording
+            && self.request.system_run_plan.as_ref().is_some_and(|carried| prepare::carries(carried, plan))
+            && prepared.redeem(plan, &commands.policy.effective(plan.agent_id.as_deref()))
+    }
+
+    fn finished(&self, result: RunResult) -> Outcome {
+        let event = ExecEvent {
+            command: Some(self.command_text.clone()),
+            exit_code: result.exit_code,
+            timed_out: Some(result.timed_out),
+            success: Some(result.success),
+            output: Some(display::output_tail(&result)),
+            ..self.event()
+        };
+        let payload = serde_json::to_string(&result).unwrap_or_default();
+        Outcome { event: Some((name::EXEC_FINISHED, event)), result: Ok(payload) }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Outcome {
+        let event = refusal.reason.map(|reason| {
+            let event =
+                ExecEvent { command: Some(self.command_text.clone()), reason: Some(reason.to_owned()), ..self.event() };
+            (name::EXEC_DENIED, event)
+        });
+        Outcome { event, result: Err(refusal.into()) }
+    }
+
+    fn event(&self) -> ExecEvent {
+        ExecEvent {
+            session_key: self.request.session_key.clone().unwrap_or_else(|| "node".to_owned()),
+            run_id: self.run_id.clone(),
+            host: "node".to_owned(),
+            command: None,
+            exit_code: None,
+            timed_out: None,
+            success: None,
+            output: None,
+            reason: None,
+            suppress_notify_on_exit: self.request.suppress_notify_on_exit,
+        }
+    }
+}
+
+/// A headless node has nobody to ask: `askFallback` holds.
+struct NoPerson;
+
+impl Person for NoPerson {
+    fn ask(&self, _question: &Question, _withdrawn: &Wake) -> Answer {
+        Answer::Nobody("this node host has nobody to ask; let the app run commands (--exec-host app)".to_owned())
+    }
+}
