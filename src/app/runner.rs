@@ -1,40 +1,74 @@
-//! What the exec socket's server calls for an authenticated request: the decision and the run.
+//! Runs commands for the exec socket: judged by the approvals document, asked of the person, run.
 
 use super::exec_host::Runner;
 use crate::exec::analysis::Host;
-use crate::exec::approval::{self, Context, Origin, Person, PolicySource};
-use crate::exec::run::{self, RunOutcome};
+use crate::exec::approval::{Context, Origin, Person, authorise};
+use crate::exec::document::DocumentPolicy;
+use crate::exec::run::{RunOutcome, run};
+use crate::limits;
+use crate::log;
 use crate::protocol::node::{RunRequest, RunResult};
 use crate::protocol::policy::Refusal;
 use crate::sys::wake::Wake;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Decides by the owner's policy, asks the person, runs the command here.
-pub struct AppRunner {
-    /// Where commands run.
-    pub host: Host,
-    /// The owner's policy.
-    pub policy: Box<dyn PolicySource>,
-    /// Who is asked.
-    pub person: Arc<dyn Person>,
+/// The commands of this app.
+pub struct CommandRunner {
+    host: Host,
+    policy: DocumentPolicy,
+    person: Arc<dyn Person>,
+    running: AtomicUsize,
 }
 
-impl Runner for AppRunner {
+impl CommandRunner {
+    /// Commands run in `host`, `policy` judges them, `person` is asked.
+    pub fn new(host: Host, policy: DocumentPolicy, person: Arc<dyn Person>) -> Self {
+        Self { host, policy, person, running: AtomicUsize::new(0) }
+    }
+
+    /// A place among the commands that run at once.
+    fn place(&self) -> Result<Place<'_>, Refusal> {
+        let place = Place(&self.running);
+        if self.running.fetch_add(1, Ordering::SeqCst) < limits::RUNS_AT_ONCE {
+            return Ok(place);
+        }
+        let most = limits::RUNS_AT_ONCE;
+        Err(unavailable(format!("busy: {most} commands are running already; try again later")))
+    }
+}
+
+impl Runner for CommandRunner {
     fn run(&self, request: &RunRequest, requester: &str, end: &Wake) -> Result<RunResult, Refusal> {
         let context = Context {
             host: &self.host,
-            policy: &*self.policy,
+            policy: &self.policy,
             origin: Origin::Socket,
             requester,
             prepared: None,
-            // Arrives with the permissions of part 5.
+            // The permission is the AppKit backend's to know (part 4).
             screen_recording: false,
         };
-        let authorised = approval::authorise(request, &context, &*self.person, end)?;
-        match run::run(authorised, end) {
+        let authorised = authorise(request, &context, self.person.as_ref(), end)?;
+        let _place = self.place()?;
+        // The command itself is for the audit log only.
+        log!("app", "running a command ({})", authorised.rule());
+        match run(authorised, end) {
             RunOutcome::Finished(result) => Ok(result),
             RunOutcome::Refused(refusal) => Err(refusal),
-            RunOutcome::Cancelled => Err(Refusal::denied("user-denied", "SYSTEM_RUN_DENIED: the requester went away")),
+            RunOutcome::Cancelled => Err(unavailable("the request was withdrawn; the command was stopped".to_owned())),
         }
     }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn unavailable(message: String) -> Refusal {
+    Refusal { code: "UNAVAILABLE", message, reason: None }
 }

@@ -1,14 +1,11 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
-use super::exec_host::{ExecHost, Services};
-use super::queue::ApprovalQueue;
-use super::runner::AppRunner;
+use super::{AppError, AppHost};
 use crate::client::{ConnectOptions, Connection, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
-use crate::exec::approval::Person;
-use crate::exec::owner::OwnersPolicy;
+use crate::exec::document::DocumentPolicy;
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
@@ -23,7 +20,6 @@ use crate::state::{InstanceLock, StateDir, StateError, device_key};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use crate::sys::{listener, process};
-use crate::transport::lease::{LeaseError, SocketLease};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -45,11 +41,11 @@ pub struct AppOptions {
 
 /// Why the app did not start.
 #[derive(Debug)]
-pub enum AppError {
+pub enum SupervisorError {
     /// State on disk.
     State(StateError),
     /// The exec socket.
-    Socket(LeaseError),
+    Host(AppError),
     /// Its own gateway.
     Gateway(GatewayError),
     /// Somebody who is not us holds the gateway's port; nothing was sent there.
@@ -58,11 +54,11 @@ pub enum AppError {
     System(io::Error),
 }
 
-impl fmt::Display for AppError {
+impl fmt::Display for SupervisorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(error) => error.fmt(f),
-            Self::Socket(error) => error.fmt(f),
+            Self::Host(error) => error.fmt(f),
             Self::Gateway(error) => error.fmt(f),
             Self::PortHeld(port) => {
                 let holder = listener::holder_of(*port).map_or_else(String::new, |pid| format!(" (pid {pid})"));
@@ -77,7 +73,7 @@ impl fmt::Display for AppError {
     }
 }
 
-impl std::error::Error for AppError {}
+impl std::error::Error for SupervisorError {}
 
 /// The gateway that this app works with.
 enum Attached {
@@ -90,17 +86,11 @@ enum Attached {
 /// Runs the app until a signal ends it. `_lock` makes it the only one.
 ///
 /// # Errors
-/// See [`AppError`]; nothing of it runs then.
-pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), AppError> {
+/// See [`SupervisorError`]; nothing of it runs then.
+pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
     let AppOptions { state, config, ask, tcp } = options;
+    let host = AppHost::start(&state, ask.open()).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
-    if let Err(error) = approvals.ensure() {
-        // A broken document denies everything and is never overwritten; the app still runs, so
-        // that callers are told why.
-        crate::log!("app", "every command is denied: {error}");
-    }
-    let person: Arc<dyn Person> = Arc::new(ApprovalQueue::new(ask.open()));
-    let exec_host = start_exec_host(&state, &approvals, &person)?;
     let local = match config.mode {
         GatewayMode::Local => Some(start_local(&state, config, tcp, &approvals)?),
         GatewayMode::Remote => {
@@ -112,29 +102,14 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         }
     };
     crate::log!("app", "ready; commands are decided here, {}", state.exec_socket().display());
-    signals.wait().map_err(AppError::System)?;
+    signals.wait().map_err(SupervisorError::System)?;
     crate::log!("app", "stopping");
     // Prompts and commands first: what they answer still finds its way back.
-    exec_host.stop();
+    host.stop();
     if let Some(local) = local {
         local.stop();
     }
     Ok(())
-}
-
-fn start_exec_host(
-    state: &StateDir,
-    approvals: &Arc<ApprovalsDocument>,
-    person: &Arc<dyn Person>,
-) -> Result<ExecHost, AppError> {
-    let lease = SocketLease::bind(&state.exec_socket()).map_err(AppError::Socket)?;
-    let runner = AppRunner {
-        host: Host::of_this_process(process::found_open_files()),
-        policy: Box::new(OwnersPolicy(Arc::clone(approvals))),
-        person: Arc::clone(person),
-    };
-    let services = Services { token: token_source(approvals), runner: Box::new(runner), person: Arc::clone(person) };
-    ExecHost::start(lease, services).map_err(AppError::System)
 }
 
 /// The socket's token, read again at each use: a changed document holds from the next request on.
@@ -168,9 +143,10 @@ fn start_local(
     config: Config,
     tcp: bool,
     approvals: &Arc<ApprovalsDocument>,
-) -> Result<Local, AppError> {
-    let device = Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(AppError::State)?);
-    let credentials = credentials(&config).map_err(AppError::State)?;
+) -> Result<Local, SupervisorError> {
+    let device =
+        Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
+    let credentials = credentials(&config).map_err(SupervisorError::State)?;
     let pins = Arc::new(GatewayPins::new(state));
     let gateway = attach(state, config, tcp, &pins)?;
     let surface = node::surface();
@@ -199,10 +175,10 @@ fn start_local(
         credentials,
         pins: Some(pins),
         host: Host::of_this_process(process::found_open_files()),
-        policy: Arc::new(OwnersPolicy(Arc::clone(approvals))),
+        policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
         exec_host: commands::ExecHost::App(exec_host),
     };
-    let stop = Arc::new(Wake::new().map_err(AppError::System)?);
+    let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);
     let node = thread::Builder::new()
         .name("node".into())
@@ -212,7 +188,7 @@ fn start_local(
                 crate::log!("node", "{error}");
             }
         })
-        .map_err(AppError::System)?;
+        .map_err(SupervisorError::System)?;
     Ok(Local { gateway, node, stop })
 }
 
@@ -228,16 +204,16 @@ pub fn credentials(config: &Config) -> Result<Credentials, StateError> {
 
 /// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is
 /// pinned or our own user's.
-fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Result<Attached, AppError> {
+fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Result<Attached, SupervisorError> {
     let lock = match InstanceLock::take(&state.gateway_lock()) {
         Ok(lock) => lock,
         Err(StateError::AlreadyHeld { .. }) => {
             return Ok(Attached::Running(Endpoint::Socket(state.gateway_socket())));
         }
-        Err(error) => return Err(AppError::State(error)),
+        Err(error) => return Err(SupervisorError::State(error)),
     };
     let port = config.port;
-    let settings = gateway::Settings::from_config(config, tcp).map_err(AppError::State)?;
+    let settings = gateway::Settings::from_config(config, tcp).map_err(SupervisorError::State)?;
     match Gateway::start(settings, state, lock) {
         Ok(gateway) => {
             let tcp = gateway.port().map_or_else(String::new, |port| format!(" and ws://127.0.0.1:{port}"));
@@ -246,16 +222,16 @@ fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Re
         }
         Err(GatewayError::Port(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
             let endpoint = Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port };
-            let pinned = pins.pinned(&endpoint.pin_name()).map_err(AppError::State)?.is_some();
+            let pinned = pins.pinned(&endpoint.pin_name()).map_err(SupervisorError::State)?.is_some();
             // A pinned gateway proves its key before it gets anything; an unpinned one must at
             // least be a program of ours.
             if pinned || listener::owner_of(port) == Some(process::effective_uid()) {
                 Ok(Attached::Running(endpoint))
             } else {
-                Err(AppError::PortHeld(port))
+                Err(SupervisorError::PortHeld(port))
             }
         }
-        Err(error) => Err(AppError::Gateway(error)),
+        Err(error) => Err(SupervisorError::Gateway(error)),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{failed, is_run, locate, usage};
 use crate::app::supervisor::credentials;
 use crate::client::{Credentials, Endpoint};
 use crate::exec::analysis::Host;
-use crate::exec::owner::OwnersPolicy;
+use crate::exec::document::DocumentPolicy;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::state::approvals::ApprovalsDocument;
@@ -164,7 +164,7 @@ fn options(
         credentials: credentials(config).unwrap_or_else(|_| Credentials::default()),
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
-        policy: Arc::new(OwnersPolicy(approvals)),
+        policy: Arc::new(DocumentPolicy { document: approvals, trusts_agent: false }),
         exec_host,
     })
 }

@@ -4,9 +4,9 @@
 pub mod analysis;
 pub mod approval;
 pub mod display;
+pub mod document;
 pub mod env;
 pub mod glob;
-pub mod owner;
 pub mod plan;
 pub mod policy;
 pub mod prepare;
