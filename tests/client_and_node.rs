@@ -1,0 +1,548 @@
+//! Client and node against a scripted gateway on real sockets.
+
+use openclaw::client::{
+    CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, gateway_key,
+};
+use openclaw::exec::analysis::Host;
+use openclaw::exec::approval::PolicySource;
+use openclaw::identity::device::{self, DeviceKey};
+use openclaw::identity::secret::Secret;
+use openclaw::node::{self, ExecHost, NodeError, NodeOptions};
+use openclaw::protocol::connect::{ClientInfo, DevicePayload, PayloadForm, device_payload};
+use openclaw::protocol::policy::{Ask, Security};
+use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
+use openclaw::state::pins::GatewayPins;
+use openclaw::state::{Environment, StateDir};
+use openclaw::sys::wake::Wake;
+use openclaw::transport::outbox::Kind;
+use openclaw::transport::peer::{End, Peer};
+use openclaw::transport::{http, stream::Stream};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tungstenite::protocol::Role as Side;
+
+const TOKEN: &str = "the-shared-token-of-this-test";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A listening gateway that does what a test says.
+struct Script(TcpListener);
+
+/// One connection of it, after the upgrade.
+struct Seat(Peer);
+
+impl Script {
+    fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_host("127.0.0.1", self.0.local_addr().unwrap().port()).unwrap()
+    }
+
+    /// Accepts, proves `key`, sends the challenge.
+    fn seat(&self, key: Option<&DeviceKey>) -> Seat {
+        let stream = Stream::tcp(self.0.accept().unwrap().0).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let head = http::read_head(&stream, deadline).unwrap();
+        let proof = key.map(|key| {
+            let signature = key.sign(&gateway_key::signed_text(head.key().unwrap()));
+            gateway_key::header_value(&key.public_key_base64url(), &signature)
+        });
+        http::accept_upgrade(&stream, &head, proof.as_deref(), deadline).unwrap();
+        let mut seat = Seat(Peer::new(Arc::new(stream), head.early, Side::Server));
+        seat.0.logged_in();
+        seat.event("connect.challenge", &json!({"nonce": "n-1", "ts": 1_795_246_599_019_i64}));
+        seat
+    }
+
+    /// A seat whose client has logged in; its `connect` parameters.
+    fn logged_in(&self) -> (Seat, Value) {
+        let mut seat = self.seat(None);
+        let connect = seat.read().unwrap();
+        seat.hello(&connect);
+        (seat, connect["params"].clone())
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        self.0.accept().is_err()
+    }
+}
+
+impl Seat {
+    fn send(&self, frame: &Value) {
+        self.0.outbox().text(frame.to_string(), Kind::Must);
+    }
+
+    fn event(&self, name: &str, payload: &Value) {
+        self.send(&json!({"type": "event", "event": name, "payload": payload}));
+    }
+
+    fn read(&mut self) -> Result<Value, End> {
+        self.0.set_deadline(Instant::now() + PATIENCE);
+        Ok(serde_json::from_str(&self.0.receive()?).unwrap())
+    }
+
+    fn hello(&self, connect: &Value) {
+        assert_eq!(connect["method"], "connect");
+        let role = &connect["params"]["role"];
+        self.send(&json!({"type": "res", "id": connect["id"], "ok": true, "payload": {
+            "type": "hello-ok", "protocol": connect["params"]["maxProtocol"],
+            "server": {"version": "test", "connId": "c"}, "auth": {"role": role, "scopes": []},
+            "policy": {"tickIntervalMs": 30_000}}}));
+    }
+
+    fn refuse(&mut self, connect: &Value, code: &str, details: &Value) {
+        self.send(&json!({"type": "res", "id": connect["id"], "ok": false,
+            "error": {"code": code, "message": "refused", "details": details}}));
+    }
+
+    fn invoke(&self, node: &Value, id: &str, command: &str, params: &str, timeout_ms: u64, key: &str) {
+        self.event(
+            "node.invoke.request",
+            &json!({"id": id, "nodeId": node["device"]["id"], "command": command,
+            "paramsJSON": params, "timeoutMs": timeout_ms, "idempotencyKey": key}),
+        );
+    }
+
+    /// The next request of a node, acknowledged.
+    fn request(&mut self) -> (String, Value) {
+        let frame = self.read().unwrap();
+        self.send(&json!({"type": "res", "id": frame["id"], "ok": true, "payload": {"ok": true}}));
+        (frame["method"].as_str().unwrap().to_owned(), frame["params"].clone())
+    }
+
+    /// The next result, which must come without an event before it.
+    fn result(&mut self) -> Value {
+        let (method, params) = self.request();
+        assert_eq!(method, "node.invoke.result");
+        params
+    }
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("oc-cn-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+
+    fn pins(&self) -> Arc<GatewayPins> {
+        let environment = Environment { state_dir: Some(self.0.join("s")), ..Environment::default() };
+        let state = StateDir::locate(&environment).unwrap();
+        state.prepare().unwrap();
+        Arc::new(GatewayPins::new(&state))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn credentials() -> Credentials {
+    Credentials { token: Some(Secret::new(TOKEN.to_owned())), ..Credentials::default() }
+}
+
+fn operator(pins: Option<Arc<GatewayPins>>) -> ConnectOptions {
+    ConnectOptions {
+        client: ClientInfo {
+            id: "cli".to_owned(),
+            version: "1".to_owned(),
+            platform: "linux".to_owned(),
+            mode: "cli".to_owned(),
+            ..ClientInfo::default()
+        },
+        role: Role::Operator,
+        scopes: vec!["operator.read".to_owned()],
+        surface: Surface::default(),
+        path_env: None,
+        credentials: credentials(),
+        device: None,
+        pins,
+    }
+}
+
+fn open(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Connection, ConnectError> {
+    Connection::open(endpoint, options, Box::new(|_, _, _| {}))
+}
+
+#[test]
+fn answers_find_their_callers_and_late_ones_find_nobody() {
+    let script = Script::new();
+    let endpoint = script.endpoint();
+    let gateway = thread::spawn(move || {
+        let (mut seat, params) = script.logged_in();
+        assert_eq!(params["auth"]["token"], TOKEN);
+        let late = seat.read().unwrap();
+        let (first, second) = (seat.read().unwrap(), seat.read().unwrap());
+        for frame in [&late, &second, &first] {
+            seat.send(&json!({"type": "res", "id": frame["id"], "ok": true, "payload": frame["params"]}));
+        }
+        let bad = seat.read().unwrap();
+        seat.send(&json!("garbage"));
+        seat.send(&json!({"type": "res", "id": bad["id"], "ok": false,
+            "error": {"code": "FORBIDDEN", "message": "missing scope: x", "details": {"code": "MISSING_SCOPE"}}}));
+        assert!(matches!(seat.read(), Err(End::Closed(Some((1000, _))))));
+    });
+    let connection = open(&endpoint, &operator(None)).unwrap();
+    let late = connection.call("late", &json!(0), Duration::from_millis(50));
+    assert!(matches!(late, Err(CallError::TimedOut)));
+    thread::scope(|scope| {
+        for number in 1..=2 {
+            let connection = &connection;
+            scope.spawn(move || {
+                let answer = connection.call("echo", &json!(number), PATIENCE).unwrap();
+                assert_eq!(answer.get(), number.to_string());
+            });
+        }
+    });
+    let Err(CallError::Refused(error)) = connection.call("bad", &json!({}), PATIENCE) else { panic!() };
+    assert_eq!(error.detail_code(), "MISSING_SCOPE");
+    let link = openclaw::client::Link::clone(&connection);
+    connection.close();
+    gateway.join().unwrap();
+    assert!(matches!(link.call("after", &json!({}), PATIENCE), Err(CallError::Ended(_))));
+}
+
+/// Nothing may be read after the upgrade: no credential, no `connect`.
+fn hears_nothing(script: &Script, key: Option<&DeviceKey>) {
+    let mut seat = script.seat(key);
+    let heard = seat.read();
+    assert!(matches!(heard, Err(End::Closed(_) | End::Broken)), "{heard:?}");
+}
+
+#[test]
+fn sec_h26_another_gateway_on_the_port_gets_nothing() {
+    let scratch = Scratch::new("h26");
+    let pins = scratch.pins();
+    let script = Script::new();
+    let endpoint = script.endpoint();
+    let gateway = thread::spawn(move || {
+        let (key, other) = (DeviceKey::generate(), DeviceKey::generate());
+        // The first one refuses the login: nothing is pinned by that.
+        let mut seat = script.seat(Some(&other));
+        let connect = seat.read().unwrap();
+        seat.refuse(&connect, "INVALID_REQUEST", &json!({"code": "AUTH_TOKEN_MISMATCH"}));
+        drop(seat);
+        for _ in 0..2 {
+            let mut seat = script.seat(Some(&key));
+            let connect = seat.read().unwrap();
+            seat.hello(&connect);
+            assert!(seat.read().is_err());
+        }
+        hears_nothing(&script, Some(&other));
+        hears_nothing(&script, None);
+        assert!(script.is_untouched());
+    });
+    let options = operator(Some(Arc::clone(&pins)));
+    assert!(matches!(open(&endpoint, &options), Err(ConnectError::Refused(_))));
+    assert_eq!(pins.pinned(&endpoint.pin_name()).unwrap(), None);
+    for _ in 0..2 {
+        let connection = open(&endpoint, &options).unwrap();
+        assert!(connection.hello().gateway_key.is_some());
+        assert_eq!(pins.pinned(&endpoint.pin_name()).unwrap(), connection.hello().gateway_key);
+        connection.close();
+    }
+    for _ in 0..2 {
+        let error = open(&endpoint, &options).err().unwrap();
+        assert!(matches!(error, ConnectError::GatewayKey(..)), "{error}");
+        assert!(error.to_string().contains("gateway-pins.json"));
+    }
+    gateway.join().unwrap();
+}
+
+#[test]
+fn an_older_gateway_is_spoken_to_in_its_protocol_and_gets_a_signed_device() {
+    let script = Script::new();
+    let endpoint = script.endpoint();
+    let key = Arc::new(DeviceKey::generate());
+    let id = key.id();
+    let gateway = thread::spawn(move || {
+        let mut seat = script.seat(None);
+        let connect = seat.read().unwrap();
+        assert_eq!((&connect["params"]["minProtocol"], &connect["params"]["maxProtocol"]), (&json!(4), &json!(4)));
+        seat.refuse(&connect, "INVALID_REQUEST", &json!({"code": "PROTOCOL_MISMATCH", "expectedProtocol": 3}));
+        drop(seat);
+        let (_seat, params) = script.logged_in();
+        assert_eq!((&params["minProtocol"], &params["maxProtocol"]), (&json!(3), &json!(3)));
+        let payload = DevicePayload {
+            device_id: &id,
+            client_id: "cli",
+            client_mode: "cli",
+            role: "operator",
+            scopes: &["operator.read".to_owned()],
+            signed_at: 1_795_246_599_019,
+            token: TOKEN,
+            nonce: "n-1",
+            platform: "linux",
+            device_family: "",
+        };
+        let device = &params["device"];
+        let text = device_payload(PayloadForm::V3, &payload);
+        let (public, signature) = (device["publicKey"].as_str().unwrap(), device["signature"].as_str().unwrap());
+        assert!(device::verify(public, &text, signature));
+        assert_eq!(device["id"], id);
+    });
+    let connection = open(&endpoint, &ConnectOptions { device: Some(key), ..operator(None) }).unwrap();
+    assert_eq!(connection.hello().protocol, 3);
+    gateway.join().unwrap();
+}
+
+#[test]
+fn a_device_token_is_the_second_try_only_when_the_gateway_offers_it() {
+    let script = Script::new();
+    let endpoint = script.endpoint();
+    let gateway = thread::spawn(move || {
+        for offered in [true, false] {
+            let mut seat = script.seat(None);
+            let connect = seat.read().unwrap();
+            assert_eq!(connect["params"]["auth"], json!({"token": TOKEN}));
+            let details = json!({"code": "AUTH_TOKEN_MISMATCH", "canRetryWithDeviceToken": offered});
+            seat.refuse(&connect, "INVALID_REQUEST", &details);
+            drop(seat);
+            if offered {
+                let (_seat, params) = script.logged_in();
+                assert_eq!(params["auth"], json!({"deviceToken": "device-token"}));
+            }
+        }
+        assert!(script.is_untouched());
+    });
+    let mut options = operator(None);
+    options.credentials.device_token = Some(Secret::new("device-token".to_owned()));
+    open(&endpoint, &options).unwrap();
+    assert!(matches!(open(&endpoint, &options), Err(ConnectError::Refused(_))));
+    gateway.join().unwrap();
+}
+
+/// Everything runs, nobody is asked.
+struct RunsAll;
+
+impl PolicySource for RunsAll {
+    fn effective(&self, _: Option<&str>) -> EffectivePolicy {
+        EffectivePolicy {
+            security: Security::Full,
+            ask: Ask::Off,
+            ask_fallback: Security::Deny,
+            auto_allow_skills: false,
+            allowlist: Vec::new(),
+            trust_gateway_approvals: false,
+            broken: None,
+            snapshot: "1".to_owned(),
+        }
+    }
+
+    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {}
+}
+
+/// Starts a node for `script`, runs `test`, stops the node; its outcome.
+fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
+    let options = NodeOptions {
+        endpoint: script.endpoint(),
+        client: NodeOptions::headless("a test".to_owned(), "i-1".to_owned()),
+        device: Arc::new(DeviceKey::generate()),
+        credentials: credentials(),
+        tokens: None,
+        pins: None,
+        host: Host::of_this_process(None),
+        policy: Arc::new(RunsAll),
+        exec_host: ExecHost::Local,
+    };
+    let stop = Arc::new(Wake::new().unwrap());
+    let stopped = Arc::clone(&stop);
+    let node = thread::spawn(move || node::run(options, &stopped));
+    test(script);
+    stop.fire();
+    node.join().unwrap()
+}
+
+#[test]
+fn a_node_answers_events_first_and_once() {
+    with_node(Script::new(), |script| {
+        let (mut seat, node) = script.logged_in();
+        assert_eq!((&node["role"], &node["scopes"]), (&json!("node"), &json!([])));
+        assert_eq!(node["commands"], json!(["system.run", "system.run.prepare", "system.which"]));
+        assert_eq!(node["auth"]["token"], TOKEN);
+
+        seat.invoke(&node, "w", "system.which", r#"{"bins":["sh","no-such-bin","../sh","bin/sh"]}"#, 5_000, "w");
+        let result = seat.result();
+        let bins: Value = serde_json::from_str(result["payloadJSON"].as_str().unwrap()).unwrap();
+        let names: Vec<&String> = bins["bins"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["sh"]);
+        assert!(Path::new(bins["bins"]["sh"].as_str().unwrap()).is_absolute());
+
+        let run = r#"{"command":["/bin/echo","hello"],"runId":"r-1","suppressNotifyOnExit":true}"#;
+        seat.invoke(&node, "r", "system.run", run, 10_000, "k-1");
+        let (method, event) = seat.request();
+        assert_eq!((method.as_str(), &event["event"]), ("node.event", &json!("exec.finished")));
+        let payload: Value = serde_json::from_str(event["payloadJSON"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            payload,
+            json!({"sessionKey": "node", "runId": "r-1", "host": "node",
+            "command": "/bin/echo hello", "exitCode": 0, "timedOut": false, "success": true, "output": "hello",
+            "suppressNotifyOnExit": true})
+        );
+        let result = seat.result();
+        assert_eq!((&result["ok"], &result["id"]), (&json!(true), &json!("r")));
+        let payload: Value = serde_json::from_str(result["payloadJSON"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            payload,
+            json!({"exitCode": 0, "timedOut": false, "success": true, "stdout": "hello\n",
+            "stderr": "", "error": null})
+        );
+
+        // The same key again, under a new id: not a second run.
+        seat.invoke(&node, "r2", "system.run", run, 10_000, "k-1");
+        let result = seat.result();
+        assert_eq!((&result["ok"], &result["error"]["code"]), (&json!(false), &json!("INVALID_REQUEST")));
+
+        seat.invoke(&node, "u", "camera.snap", "{}", 5_000, "u");
+        let error = &seat.result()["error"];
+        assert_eq!(error, &json!({"code": "UNAVAILABLE", "message": "command not supported"}));
+    })
+    .unwrap();
+}
+
+/// A57, A92: every malformed request has a stable answer, and the node stays connected.
+#[test]
+fn sec_a57_malformed_parameters_are_refused_and_the_node_stays() {
+    with_node(Script::new(), |script| {
+        let (mut seat, node) = script.logged_in();
+        let deep = format!("{{\"command\":{}{}}}", "[".repeat(500_000), "]".repeat(500_000));
+        let cases = [
+            "",
+            "{",
+            "[]",
+            "\"x\"",
+            "null",
+            r#"{"command":["ls"],"command":["rm"]}"#,
+            r#"{"command":["\ud800"]}"#,
+            &deep,
+            r#"{"command":[]}"#,
+            r#"{"command":"ls"}"#,
+            r#"{"command":["ls",null]}"#,
+        ];
+        for command in ["system.run", "system.run.prepare", "system.which"] {
+            for (number, params) in cases.iter().enumerate() {
+                let id = format!("{command}-{number}");
+                seat.invoke(&node, &id, command, params, 5_000, &id);
+                let result = seat.result();
+                assert_eq!((&result["id"], &result["error"]["code"]), (&json!(id), &json!("INVALID_REQUEST")));
+            }
+        }
+        // Not even an invocation: ignored.
+        for payload in [
+            json!(null),
+            json!([]),
+            json!({"id": "x"}),
+            json!({"id": "x", "nodeId": "another",
+            "command": "system.which", "paramsJSON": "{\"bins\":[]}"}),
+        ] {
+            seat.event("node.invoke.request", &payload);
+        }
+        seat.event("node.invoke.cancel", &json!({"invokeId": 1}));
+        seat.invoke(&node, "last", "system.which", r#"{"bins":[]}"#, 5_000, "last");
+        assert_eq!(seat.result()["id"], "last");
+    })
+    .unwrap();
+}
+
+fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !seen() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The process that wrote its id into `file` and everything of it is gone.
+fn pid_in(file: &Path) -> String {
+    wait_for("the command did not start", || std::fs::read_to_string(file).is_ok_and(|text| text.ends_with('\n')));
+    std::fs::read_to_string(file).unwrap().trim().to_owned()
+}
+
+fn is_gone(pid: &str) -> bool {
+    // A zombie that nobody has collected yet has no command line any more.
+    std::fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cancelled_or_overdue_run_is_killed_and_says_nothing() {
+    let scratch = Scratch::new("cancel");
+    with_node(Script::new(), |script| {
+        let (mut seat, node) = script.logged_in();
+        for (name, timeout_ms) in [("cancelled", 60_000), ("overdue", 1_000)] {
+            let file = scratch.0.join(name);
+            let text = format!("sleep 600 & echo $! > {}; wait", file.display());
+            let params = json!({"command": ["/bin/sh", "-c", text]}).to_string();
+            seat.invoke(&node, name, "system.run", &params, timeout_ms, name);
+            let pid = pid_in(&file);
+            if name == "cancelled" {
+                seat.event("node.invoke.cancel", &json!({"invokeId": name, "nodeId": node["device"]["id"]}));
+            }
+            wait_for("the process tree lives on", || is_gone(&pid));
+        }
+        // What comes next is the answer to what is asked next: no event, no result in between.
+        seat.invoke(&node, "after", "system.which", r#"{"bins":[]}"#, 5_000, "after");
+        assert_eq!(seat.result()["id"], "after");
+        // A lost connection ends its runs too.
+        let file = scratch.0.join("lost");
+        let params = json!({"command": ["/bin/sh", "-c", format!("echo $$ > {}; exec sleep 600", file.display())]});
+        seat.invoke(&node, "lost", "system.run", &params.to_string(), 60_000, "lost");
+        let pid = pid_in(&file);
+        seat.0.close(1012, "service restart");
+        wait_for("the run outlived its connection", || is_gone(&pid));
+        // 1012 brings the node back at once; the key of a run that has begun stays used.
+        let (mut seat, node) = script.logged_in();
+        seat.invoke(&node, "again", "system.run", &params.to_string(), 60_000, "lost");
+        assert_eq!(seat.result()["error"]["code"], "INVALID_REQUEST");
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_node_waits_after_pairing_required_and_ends_after_a_wrong_token() {
+    with_node(Script::new(), |script| {
+        let mut seat = script.seat(None);
+        let connect = seat.read().unwrap();
+        seat.refuse(&connect, "NOT_PAIRED", &json!({"code": "PAIRING_REQUIRED", "requestId": "q-1"}));
+        assert!(seat.read().is_err());
+        // Longer than two reconnect pauses.
+        thread::sleep(Duration::from_millis(2_500));
+        assert!(script.is_untouched());
+    })
+    .unwrap();
+    let ended = with_node(Script::new(), |script| {
+        let mut seat = script.seat(None);
+        let connect = seat.read().unwrap();
+        seat.refuse(&connect, "INVALID_REQUEST", &json!({"code": "AUTH_TOKEN_MISMATCH"}));
+        assert!(seat.read().is_err());
+    });
+    assert!(matches!(ended, Err(NodeError::Login(ConnectError::Refused(_)))));
+}
+
+#[test]
+fn a_socket_that_is_not_ours_gets_nothing() {
+    let scratch = Scratch::new("socket");
+    let (file, link, missing) = (scratch.0.join("file"), scratch.0.join("link"), scratch.0.join("missing"));
+    std::fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    for path in [file, link] {
+        assert!(matches!(open(&Endpoint::Socket(path), &operator(None)), Err(ConnectError::NotOurs(..))));
+    }
+    assert!(matches!(open(&Endpoint::Socket(missing), &operator(None)), Err(ConnectError::Unreachable(..))));
+}
