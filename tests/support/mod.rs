@@ -16,7 +16,7 @@ mod temp;
 pub use client::{Answer, Challenge, Client, Closed, Connect, Incoming};
 pub use device::{Device, Payload, sha256_hex};
 pub use gateway::{Gateway, Options, TOKEN};
-pub use http::{HttpAnswer, Upgrade, send_raw};
+pub use http::{HttpAnswer, Stream, Upgrade, read_answer, send_raw};
 pub use node::{FakeNode, Reply, Surface};
 pub use process::{Finished, Process, openclaw, signal};
 pub use pty::Pty;
