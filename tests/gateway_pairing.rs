@@ -362,6 +362,41 @@ fn approvals_survive_a_restart() {
     assert!(Client::tcp(&gateway).connect(&as_operator).is_err(), "a node's token opened an operator session");
 }
 
+/// frames/op-device-token-reconnect.json
+#[test]
+fn an_operators_device_token_holds_what_was_approved() {
+    let gateway = Gateway::new();
+    let device = Device::new();
+    let scopes = ["operator.read", "operator.write"];
+    let connect = Connect::new("openclaw-macos", "ui", "operator", &scopes).device(&device);
+    let (_, hello) = Client::login_hello(&gateway, &connect);
+    assert_eq!((&hello["auth"]["method"], &hello["auth"]["scopes"]), (&json!("token"), &json!(scopes)));
+    let token = hello["auth"]["deviceToken"].as_str().unwrap();
+    // The reference client sends a stored device token in `auth.token`.
+    for connect in [connect.clone().token(token), connect.clone().device_token(token)] {
+        let (_, hello) = Client::login_hello(&gateway, &connect);
+        assert_eq!(hello["auth"]["method"], "device-token");
+        assert_eq!(hello["auth"]["scopes"], json!(scopes));
+    }
+    let narrow = connect.clone().device_token(token).set("scopes", json!(["operator.read"]));
+    assert_eq!(Client::login_hello(&gateway, &narrow).1["auth"]["scopes"], json!(["operator.read"]));
+    let refused = |connect: &Connect| Client::tcp(&gateway).connect(connect).unwrap_err()["details"].take();
+    let wide = refused(&connect.clone().device_token(token).set("scopes", json!(["operator.admin"])));
+    assert_eq!(wide["code"], "AUTH_SCOPE_MISMATCH", "{wide}");
+    assert_eq!(wide["recommendedNextStep"], "review_auth_configuration", "{wide}");
+    for connect in [
+        connect.clone().device_token(&format!("x{token}")),
+        connect.clone().device_token(token).device(&Device::new()),
+        Connect::node(&device, &Surface::linux(&[])).device_token(token),
+    ] {
+        let details = refused(&connect);
+        assert_eq!(details["code"], "AUTH_DEVICE_TOKEN_MISMATCH", "{details}");
+        assert_eq!(details["recommendedNextStep"], "update_auth_credentials", "{details}");
+    }
+    let details = refused(&connect.token(&format!("x{token}")));
+    assert_eq!(details["code"], "AUTH_TOKEN_MISMATCH", "in `auth.token` it counts as a wrong shared token: {details}");
+}
+
 /// H20: the gateway's store holds only a hash of the tokens that it gave out.
 fn assert_no_file_holds(directory: &std::path::Path, secret: &str) {
     for entry in std::fs::read_dir(directory).unwrap() {
