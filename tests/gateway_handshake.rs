@@ -777,19 +777,21 @@ fn sec_h18_frames_after_close_are_not_served() {
 #[test]
 fn broken_websocket_frames_end_the_connection() {
     let mut gateway = Gateway::new();
+    let mut long_ping = vec![0x89, 0xfe, 0, 126, 0, 0, 0, 0];
+    long_ping.resize(long_ping.len() + 126, 0);
     let broken: &[(&str, &[u8])] = &[
         ("unmasked", &[0x81, 0x02, b'{', b'}']),
         ("reserved bit", &[0xc1, 0x82, 0, 0, 0, 0, b'{', b'}']),
         ("reserved opcode", &[0x83, 0x82, 0, 0, 0, 0, b'{', b'}']),
         ("continuation of nothing", &[0x80, 0x82, 0, 0, 0, 0, b'{', b'}']),
-        ("long ping", &[0x89, 0xfe, 0, 126, 0, 0, 0, 0]),
+        ("long ping", &long_ping),
         ("not UTF-8", &[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]),
     ];
     for (name, bytes) in broken {
-        for mut client in [Client::tcp(&gateway), gateway.owner()] {
+        for (when, mut client) in [("before", Client::tcp(&gateway)), ("after", gateway.owner())] {
             client.send_bytes(bytes);
-            client.closed();
-            assert!(client.waiting().all(|frame| frame["type"] != "res"), "{name}");
+            assert!(!client.stays_open(Duration::from_secs(5)), "{name} {when} login");
+            assert!(client.waiting().all(|frame| frame["type"] != "res"), "{name} {when} login");
         }
     }
     gateway.assert_alive();

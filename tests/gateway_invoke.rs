@@ -309,8 +309,10 @@ fn what_may_not_be_asked_never_reaches_the_node() {
         assert_eq!(error["details"]["command"], json!(command.trim()), "{error}");
     }
     let mut bare = Scene::with(Surface::linux(&[]));
-    let error = bare.refused("system.which", json!({}));
+    let error = bare.refused("system.notify", json!({}));
     assert_eq!(error["details"]["reason"], "node did not declare commands", "{error}");
+    let error = bare.refused("system.which", json!({}));
+    assert_eq!(error["details"]["reason"], "command not allowlisted", "a host command, not approved: {error}");
 }
 
 /// Spec gateway §5 "order of checks": the first thing that is wrong is the one that is said.

@@ -231,8 +231,9 @@ fn a_larger_surface_asks_again_and_the_old_one_goes_on() {
     assert!(seen.get("pendingRequestId").is_none() && seen.get("pendingDeclaredCommands").is_none(), "{seen}");
 
     let run = json!({"nodeId": id, "command": "system.run", "params": {"command": ["true"]}, "idempotencyKey": "r"});
+    // Host commands are on the allowlist only as far as they are approved. Spec exec g.3
     let error = owner.request("node.invoke", run.clone()).unwrap_err();
-    assert_eq!(error["details"]["reason"], "command not declared by node", "{error}");
+    assert_eq!(error["details"]["reason"], "command not allowlisted", "{error}");
     let invocation = invoke_which(&mut owner, &id);
     let asked = node.event("node.invoke.request");
     assert_eq!(asked["command"], "system.which");
