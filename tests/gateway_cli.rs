@@ -310,8 +310,14 @@ fn sec_h11_the_sockets_directory_is_ours_alone() {
     let wide = make("plain/wide", 0o777);
     assert!(!serves(&wide) || mode(&wide) == 0o700, "served in a directory that everybody may write");
     make("plain/real", 0o700);
+    // The directory itself may be its owner's link; what counts is where it leads. Nothing below it may be one.
     symlink(root.join("plain/real"), root.join("plain/link")).unwrap();
-    assert!(!serves(&root.join("plain/link")), "a symlink");
+    assert!(serves(&root.join("plain/link")), "the owner's own link");
+    symlink(root.join("open/s"), root.join("plain/link-to-open")).unwrap();
+    assert!(!serves(&root.join("plain/link-to-open")), "a link to where everybody may write");
+    let linked = make("plain/linked", 0o700);
+    symlink(root.join("plain/real"), linked.join("identity")).unwrap();
+    assert!(!serves(&linked), "a link below the directory");
     std::fs::write(root.join("plain/file"), "").unwrap();
     assert!(!serves(&root.join("plain/file")), "a file");
     // SAFETY: geteuid takes nothing and cannot fail.
@@ -319,6 +325,10 @@ fn sec_h11_the_sockets_directory_is_ours_alone() {
         let other = make("plain/other", 0o700);
         std::os::unix::fs::chown(&other, Some(65_534), None).unwrap();
         assert!(!serves(&other), "somebody else's directory");
+        let link = root.join("plain/their-link");
+        symlink(root.join("plain/real"), &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65_534), None).unwrap();
+        assert!(!serves(&link), "somebody else's link");
     }
 }
 
