@@ -155,6 +155,7 @@ fn sec_a24_no_silent_pairing_of_a_browser() {
     }
     refused(403, &upgrade(&gateway, &Upgrade::to(gateway.port).header("Origin", "https://dashboard.example.evil")), "");
     assert_eq!(owner.request("node.list", json!({})).unwrap()["nodes"], json!([]));
+    assert_eq!(owner.request("device.pair.list", json!({})).unwrap()["paired"], json!([]));
     // Twin: the owner's node host with the secret is paired in silence, and no more than that.
     let device = Device::new();
     let _node = Client::login(&gateway, &Connect::node(&device, &surface));

@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Client, Connect, Device, Gateway, Surface};
+use support::{Client, Connect, Device, FakeNode, Gateway, Reply, Surface};
 
 /// A gateway with one approved node, and an owner beside it.
 struct Scene {
@@ -367,6 +367,39 @@ fn invocations_run_side_by_side() {
     assert_eq!(scene.owner.response(&second).unwrap()["payload"]["n"], 2);
     scene.answer(&first_request, json!({"ok": true, "payload": {"n": 1}}));
     assert_eq!(scene.owner.response(&first).unwrap()["payload"]["n"], 1);
+}
+
+/// Many at once, from several callers, each gets its own answer.
+#[test]
+fn answers_reach_the_one_who_asked() {
+    let gateway = Gateway::new();
+    let node = FakeNode::approved(&gateway, &Surface::linux(&["system.which"]), |request| {
+        let text = request["paramsJSON"].as_str().unwrap();
+        if text.contains("\"n\":7}") {
+            return Reply::Error("ODD", "seven");
+        }
+        Reply::Payload(serde_json::from_str(text).unwrap())
+    });
+    let id = node.id();
+    let mut callers: Vec<Client> = (0..4).map(|_| gateway.owner()).collect();
+    let mut sent = Vec::new();
+    for n in 0..50 {
+        for (at, caller) in callers.iter_mut().enumerate() {
+            let params = json!({"from": at, "n": n});
+            let invoke = json!({"nodeId": id, "command": "system.which", "params": params, "idempotencyKey": "k"});
+            sent.push((at, caller.start("node.invoke", invoke), params));
+        }
+    }
+    for (at, request, params) in sent {
+        match callers[at].response(&request) {
+            Ok(answer) => assert_eq!(answer["payload"], params),
+            Err(error) => {
+                assert_eq!(params["n"], 7, "{error}");
+                assert_eq!(error["message"], "ODD: seven");
+            }
+        }
+    }
+    assert_eq!(node.invokes().len(), 200);
 }
 
 /// frames/rpc-invoke-idempotent-dup.json: the key is passed on, not acted on.

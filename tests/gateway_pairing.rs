@@ -462,3 +462,96 @@ fn a_paired_device_is_never_widened_in_silence() {
         Client::login(&gateway, &mac(platform));
     }
 }
+
+/// frames/pair-devices-list-pending.json, pair-devices-approve.json: a device that runs commands is
+/// let in by an admin, and its surface is a second question with another id.
+#[test]
+fn a_device_is_approved_by_an_admin_and_its_surface_apart() {
+    let gateway = Gateway::start(Options::default().manual_pairing());
+    let device = Device::new();
+    let connect = Connect::node(&device, &Surface::linux(&["system.which"]));
+    let error = Client::tcp(&gateway).connect(&connect).unwrap_err();
+    let request = error["details"]["requestId"].clone();
+    let mut owner = gateway.owner();
+    let list = owner.request("device.pair.list", json!({})).unwrap();
+    assert_eq!(list["paired"], json!([]));
+    let row = &list["pending"][0];
+    for (name, value) in [
+        ("requestId", request.clone()),
+        ("deviceId", json!(device.id())),
+        ("publicKey", json!(device.public_key())),
+        ("role", json!("node")),
+        ("displayName", json!("test node")),
+        ("clientId", json!("node-host")),
+        ("clientMode", json!("node")),
+        ("platform", json!("linux")),
+    ] {
+        assert_eq!(row[name], value, "{name} in {row}");
+    }
+    let mut weak = Client::login(&gateway, &Connect::backend(&["operator.pairing"]));
+    let error = weak.request("device.pair.approve", json!({"requestId": request})).unwrap_err();
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!("INVALID_REQUEST"), &json!("device pairing approval denied"))
+    );
+    let answer = owner.request("device.pair.approve", json!({"requestId": request})).unwrap();
+    assert_eq!((&answer["requestId"], &answer["device"]["deviceId"]), (&request, &json!(device.id())), "{answer}");
+    let error = owner.request("device.pair.approve", json!({"requestId": request})).unwrap_err();
+    assert_eq!(error["message"], "unknown requestId");
+
+    let (_node, hello) = Client::login_hello(&gateway, &connect);
+    let token = hello["auth"]["deviceToken"].as_str().unwrap().to_owned();
+    let surface = gateway.pending_surface(&mut owner, &device.id());
+    assert_ne!(json!(surface), request);
+    let list = owner.request("device.pair.list", json!({})).unwrap();
+    assert_eq!((&list["pending"], &list["paired"][0]["deviceId"]), (&json!([]), &json!(device.id())), "{list}");
+    assert!(!list.to_string().contains(&token), "a list shows a token");
+}
+
+#[test]
+fn a_rejected_device_asks_anew() {
+    let gateway = Gateway::start(Options::default().manual_pairing());
+    let mut owner = gateway.owner();
+    let connect = Connect::node(&Device::new(), &Surface::linux(&["system.which"]));
+    let ask = || Client::tcp(&gateway).connect(&connect).unwrap_err()["details"]["requestId"].take();
+    let first = ask();
+    owner.request("device.pair.reject", json!({"requestId": first})).unwrap();
+    assert_eq!(owner.request("device.pair.list", json!({})).unwrap()["pending"], json!([]));
+    assert!(owner.request("device.pair.approve", json!({"requestId": first})).is_err());
+    assert_ne!(ask(), first);
+}
+
+/// frames/cli-nodes-remove.json, cli-devices-remove.json; spec gateway §2 "Close codes"
+#[test]
+fn what_was_allowed_can_be_taken_back() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let device = Device::new();
+    let id = device.id();
+    let connect = Connect::node(&device, &Surface::linux(&["system.which"]));
+    let (mut node, hello) = Client::login_hello(&gateway, &connect);
+    let token = hello["auth"]["deviceToken"].as_str().unwrap().to_owned();
+    gateway.approve_surface(&id);
+    let waiting = invoke_which(&mut owner, &id);
+    node.event("node.invoke.request");
+
+    owner.request("device.pair.remove", json!({"deviceId": id})).unwrap();
+    assert_eq!(node.closed().code, 4001);
+    assert!(owner.response(&waiting).is_err(), "the invocation under way has failed");
+    let error = Client::tcp(&gateway).connect(&connect.clone().device_token(&token)).unwrap_err();
+    assert_eq!(error["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH", "{error}");
+    let error = owner.request("device.pair.remove", json!({"deviceId": id})).unwrap_err();
+    assert_eq!(error["message"], "unknown deviceId");
+    let error = owner.request("node.pair.remove", json!({"nodeId": "nobody"})).unwrap_err();
+    assert_eq!(error["message"], "unknown nodeId");
+
+    // It may come back as new: nothing of its old surface is left.
+    let mut node = Client::login(&gateway, &connect);
+    let again = invoke_which(&mut owner, &id);
+    assert_eq!(owner.response(&again).unwrap_err()["details"]["code"], "PAIRING_CHANGED");
+    node.no_event("node.invoke.request");
+    gateway.approve_surface(&id);
+    owner.request("node.pair.remove", json!({"nodeId": id})).unwrap();
+    let again = invoke_which(&mut owner, &id);
+    assert_eq!(owner.response(&again).unwrap_err()["details"]["code"], "PAIRING_CHANGED");
+}

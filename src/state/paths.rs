@@ -259,7 +259,6 @@ impl StateDir {
     }
 }
 
-/// `~`, `~/x` and relative paths are taken from the home directory.
 /// A link that we, or root, made: somebody else's could lead anywhere.
 fn is_own_link(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| {
@@ -267,6 +266,7 @@ fn is_own_link(path: &Path) -> bool {
     })
 }
 
+/// `~`, `~/x` and relative paths are taken from the home directory.
 fn under_home(path: &Path, home: Option<&Path>) -> Result<PathBuf, StateError> {
     if path.is_absolute() {
         return Ok(path.to_owned());
