@@ -213,3 +213,10 @@ pub const NODE_RECENT_RUNS: usize = 1_024;
 
 /// Bytes of one log line. ours, A155
 pub const LOG_LINE_BYTES: usize = 2_048;
+
+// ---- app ----
+
+/// Times that the app looks what its node waits for at a gateway that ran before it. ours
+pub const APPROVAL_LOOKS: usize = 5;
+/// Pause before each look. ours
+pub const APPROVAL_LOOK_PAUSE: Duration = Duration::from_secs(1);

@@ -1,2 +1,8 @@
 //! Arguments in, one command called, exit code out.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    openclaw::commands::run(std::env::args_os())
+}

@@ -1,5 +1,5 @@
 //! Client and node against a scripted gateway on real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test ends by a panic
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use openclaw::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, gateway_key,

@@ -1,5 +1,7 @@
 //! The exec socket's lines and its client against recorded vectors. `OPENCLAW_VECTORS_DIR` names
 //! another directory than `tests/vectors`.
+// A test stops at the first thing that is not as it should be.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use openclaw::identity::envelope::request_mac;
 use openclaw::identity::secret::Secret;
@@ -104,7 +106,7 @@ fn vectors_exec_client_behaviour() {
         let token = if scenario == "empty-token" { " " } else { "a-token-of-some-length" };
         let source = Box::new(move || Ok(Secret::new(token.to_owned())));
         let client = ExecHostClient::new(path, source, ExecHostPeer::Official);
-        let limit = vector.pointer("/in/timeoutMs").and_then(Value::as_u64).map_or(400, |millis| millis);
+        let limit = vector.pointer("/in/timeoutMs").and_then(Value::as_u64).unwrap_or(400);
         let limit = Duration::from_millis(limit);
         let request = RunRequest { command: vec!["true".to_owned()], ..RunRequest::default() };
         let start = Instant::now();

@@ -148,8 +148,11 @@ pub(crate) mod tests {
         script: Mutex<Receiver<Script>>,
     }
 
+    /// What was shown, and where it stood.
+    pub type Shown = Receiver<(Question, Place)>;
+
     /// A desktop, what it shows, and what it is told.
-    pub fn scripted() -> (Box<dyn Desktop>, Receiver<(Question, Place)>, Sender<Script>) {
+    pub fn scripted() -> (Box<dyn Desktop>, Shown, Sender<Script>) {
         let (shown, see) = channel();
         let (tell, script) = channel();
         (Box::new(Scripted { shown: Mutex::new(shown), script: Mutex::new(script) }), see, tell)

@@ -193,7 +193,8 @@ fn fields(question: &Question, place: Place, now: Now) -> String {
     let mut field = |name: &str, value: &str| {
         let _ = writeln!(out, "  {name:<10} {value}");
     };
-    field("program", &shown(&question.executable));
+    let program = if question.executable.is_empty() { "(none was found)" } else { &question.executable };
+    field("program", &shown(program));
     field("directory", &shown(&question.cwd));
     field("requester", &shown(&question.requester));
     if let Some(agent) = &question.agent {

@@ -4,6 +4,7 @@
 pub mod analysis;
 pub mod approval;
 pub mod display;
+pub mod document;
 pub mod env;
 pub mod glob;
 pub mod plan;

@@ -139,9 +139,9 @@ fn serve(core: &Arc<Core>, stream: Arc<Stream>, place: Place, deadline: Instant)
     let mut peer = Peer::new(stream, head.early, WebSocketRole::Server);
     peer.set_deadline(deadline);
     match handshake::run(core, &mut peer, &arrival) {
-        Ok(session) => {
+        Ok((session, hello)) => {
             drop(place);
-            live(core, &session, peer);
+            live(core, &session, hello, peer);
         }
         Err(Refused::Close(code, reason)) => peer.close(code, &reason),
         Err(Refused::Ended(end)) => peer.end(&end),
@@ -149,8 +149,8 @@ fn serve(core: &Arc<Core>, stream: Arc<Stream>, place: Place, deadline: Instant)
 }
 
 /// The life of a session in the registry.
-fn live(core: &Arc<Core>, session: &Arc<Session>, mut peer: Peer) {
-    core.registry.add(session);
+fn live(core: &Arc<Core>, session: &Arc<Session>, hello: String, mut peer: Peer) {
+    core.registry.add(session, hello);
     refresh_approved(core, session);
     if core.stopping.load(Ordering::SeqCst) {
         session.outbox.close(1012, "service restart");

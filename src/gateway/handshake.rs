@@ -7,13 +7,14 @@ use super::failures::Suspect;
 use super::pairing::{DeviceClaim, NotAdmitted, PairingRequired, Surface};
 use super::scope::Role;
 use super::session::{NodeSession, Session};
-use super::{Core, SharedSecret, event, registry, scope};
+use super::{Core, event, registry, scope};
 use crate::identity::{device, random, secret::Secret};
 use crate::limits;
 use crate::protocol::connect::{self, ConnectParams, DevicePayload, DeviceProof, PayloadForm};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, BadFrame};
 use crate::protocol::node::name;
+use crate::state::config::SharedSecret;
 use crate::sys::clock::{self, Now};
 use crate::transport::peer::{End, Peer};
 use serde_json::{Value, json};
@@ -37,11 +38,11 @@ pub enum Refused {
     Ended(End),
 }
 
-/// Runs the handshake.
+/// Runs the handshake. The text is `hello-ok`, which the caller sends as it registers the session.
 ///
 /// # Errors
 /// [`Refused`]: the caller closes.
-pub fn run(core: &Arc<Core>, peer: &mut Peer, arrival: &Arrival) -> Result<Arc<Session>, Refused> {
+pub fn run(core: &Arc<Core>, peer: &mut Peer, arrival: &Arrival) -> Result<(Arc<Session>, String), Refused> {
     let nonce = random::uuid();
     let challenge = json!({"nonce": nonce, "ts": clock::wall_ms()});
     send(peer, frame::event(event::CHALLENGE, &challenge));
@@ -56,8 +57,7 @@ pub fn run(core: &Arc<Core>, peer: &mut Peer, arrival: &Arrival) -> Result<Arc<S
     let session = Arc::new(make_session(core, peer, params, &entry));
     let hello = hello_ok(core, &session, &entry);
     peer.logged_in();
-    session.send(frame::response_ok(&id, &hello));
-    Ok(session)
+    Ok((session, frame::response_ok(&id, &hello)))
 }
 
 fn send(peer: &Peer, text: String) {

@@ -90,7 +90,6 @@ pub struct WrongRole;
 pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -> Result<(), WrongRole> {
     let found = METHODS.iter().find(|(name, _, _)| *name == request.method);
     let result = match found {
-        _ if request.method == "connect" => Err(WireError::invalid("connect is only valid as the first request")),
         Some((_, access, run)) => match access {
             Access::Node if session.role != Role::Node => return Err(WrongRole),
             Access::Scope(_) if session.role != Role::Operator => return Err(WrongRole),

@@ -131,7 +131,7 @@ fn timeout(millis: Option<f64>) -> Result<Duration, WireError> {
         Some(millis) if millis.fract() != 0.0 || !millis.is_finite() || millis < 0.0 => {
             Err(WireError::invalid("invalid node.invoke params: at /timeoutMs: must be integer"))
         }
-        Some(millis) if millis == 0.0 => Ok(limits::INVOKE_TIMEOUT_MAX),
+        Some(0.0) => Ok(limits::INVOKE_TIMEOUT_MAX),
         Some(millis) => Ok(Duration::from_millis(millis as u64).min(limits::INVOKE_TIMEOUT_MAX)),
     }
 }

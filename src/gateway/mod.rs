@@ -18,9 +18,9 @@ pub mod session;
 
 use crate::identity::device::DeviceKey;
 use crate::identity::random;
-use crate::identity::secret::Secret;
 use crate::limits;
 use crate::state::StateError;
+use crate::state::config::{Config, SharedSecret};
 use crate::state::locks::InstanceLock;
 use crate::state::paths::StateDir;
 use crate::sys::clock;
@@ -81,14 +81,6 @@ pub mod event {
     ];
 }
 
-/// The one secret that admits operators and new devices.
-pub enum SharedSecret {
-    /// Compared with `auth.token`.
-    Token(Secret),
-    /// Compared with `auth.password`.
-    Password(Secret),
-}
-
 /// What the owner decided.
 pub struct Settings {
     /// Loopback TCP port; none = Unix socket only.
@@ -101,6 +93,22 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// `gateway.nodes.commands`.
     pub commands: command_policy::OwnerLists,
+}
+
+impl Settings {
+    /// From the owner's config. Without `tcp` only the Unix socket is opened.
+    ///
+    /// # Errors
+    /// There is no shared secret.
+    pub fn from_config(config: Config, tcp: bool) -> Result<Self, StateError> {
+        Ok(Self {
+            port: tcp.then_some(config.port),
+            shared: config.shared_secret.ok_or(StateError::NoSharedSecret)?,
+            auto_approve_local: config.auto_approve_local,
+            allowed_origins: config.allowed_origins,
+            commands: command_policy::OwnerLists { allow: config.allowed_commands, deny: config.denied_commands },
+        })
+    }
 }
 
 /// Everything that the connections share. Locks are never held across another peer's I/O, and

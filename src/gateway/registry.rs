@@ -24,9 +24,11 @@ struct Inner {
 }
 
 impl Registry {
-    /// Adds a session; a node's newest connection owns the node.
-    pub fn add(&self, session: &Arc<Session>) {
+    /// Adds a session; a node's newest connection owns the node. `hello` is sent under the lock:
+    /// nothing overtakes it, and whoever acts on it finds the session registered.
+    pub fn add(&self, session: &Arc<Session>, hello: String) {
         let mut inner = self.inner();
+        session.send(hello);
         inner.version.presence += 1;
         inner.sessions.insert(session.number, Arc::clone(session));
         if let (Some(id), Role::Node) = (&session.device_id, session.role) {

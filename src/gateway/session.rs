@@ -121,15 +121,21 @@ pub fn serve(core: &Arc<Core>, session: &Arc<Session>, peer: &mut crate::transpo
             Err(end) => return Leave::Ended(end),
         };
         match frame::parse_request(text.as_str()) {
+            // A login has no way back: no second identity, no other role (H18).
+            Ok(request) if request.method == "connect" => {
+                let message = "connect is only valid as the first request";
+                session.send(frame::response_error(&request.id, &WireError::invalid(message)));
+                return Leave::Close(1008, message);
+            }
             Ok(request) => match super::methods::handle(core, session, &request) {
                 Ok(()) => unauthorized = 0,
-                Err(super::methods::WrongRole) if unauthorized == limits::UNAUTHORIZED_IN_A_ROW => {
-                    return Leave::Close(1008, "repeated unauthorized calls");
-                }
                 Err(super::methods::WrongRole) => {
                     unauthorized += 1;
                     let message = format!("unauthorized role: {}", session.role.word());
                     session.send(frame::response_error(&request.id, &WireError::invalid(message)));
+                    if unauthorized == limits::UNAUTHORIZED_IN_A_ROW {
+                        return Leave::Close(1008, "repeated unauthorized calls");
+                    }
                 }
             },
             Err(frame::BadFrame::NotJson) => {

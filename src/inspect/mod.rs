@@ -1,1 +1,173 @@
-//! (stub)
+//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing. It connects as
+//! the official CLI does, without a device, and asks the least scopes.
+
+pub mod nodes;
+pub mod pairing;
+pub mod run;
+pub mod status;
+
+use crate::app::supervisor::{credentials, operator_client};
+use crate::client::{CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface};
+use crate::limits;
+use crate::protocol::text;
+use crate::state::config::{Config, SharedSecret};
+use crate::state::pins::GatewayPins;
+use crate::state::{Environment, StateDir, StateError};
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Arc;
+
+/// Where to look and how to say it.
+pub struct Target {
+    /// Where everything lies; nothing is created there.
+    pub state: StateDir,
+    /// The owner's settings.
+    pub config: Config,
+    /// The gateway.
+    pub endpoint: Endpoint,
+    credentials: Credentials,
+    pins: Option<Arc<GatewayPins>>,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug)]
+pub enum InspectError {
+    /// State on disk.
+    State(StateError),
+    /// No connection.
+    Connect(ConnectError),
+    /// The gateway refused, or did not answer.
+    Call(CallError),
+    /// The gateway answered something else than expected.
+    Answer(String),
+    /// What was asked for cannot be done as it was asked.
+    Usage(String),
+}
+
+impl fmt::Display for InspectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
+            Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
+            Self::Usage(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for InspectError {}
+
+impl From<StateError> for InspectError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<CallError> for InspectError {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl Target {
+    /// The gateway of this state directory: its Unix socket where there is one, else its port.
+    /// With `url`, that gateway, and then only a secret from the environment is shown to it: the
+    /// stored one belongs to our own (A30).
+    ///
+    /// # Errors
+    /// The config cannot be used, or the URL names another machine.
+    pub fn new(state: StateDir, environment: &Environment, url: Option<&str>) -> Result<Self, InspectError> {
+        let config = Config::inspect(&state, environment)?;
+        if let Some(url) = url {
+            let endpoint = Endpoint::from_url(url).map_err(|error| InspectError::Usage(error.to_string()))?;
+            let credentials = Credentials {
+                token: environment.gateway_token.as_ref().map(crate::identity::secret::Secret::copy),
+                password: environment.gateway_password.as_ref().map(crate::identity::secret::Secret::copy),
+                device_token: None,
+            };
+            if credentials.token.is_none() && credentials.password.is_none() {
+                return Err(InspectError::Usage(
+                    "with --url, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD): the stored token belongs to this machine's own gateway".to_owned(),
+                ));
+            }
+            return Ok(Self { state, config, endpoint, credentials, pins: None });
+        }
+        let credentials = credentials(&config).unwrap_or_default();
+        let socket = state.gateway_socket();
+        let endpoint = if socket.symlink_metadata().is_ok() {
+            Endpoint::Socket(socket)
+        } else {
+            Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port: config.port }
+        };
+        // A read-only command must not create a file (row H25), so a first contact is not pinned.
+        Ok(Self { state, config, endpoint, credentials, pins: None })
+    }
+
+    /// Connects, asking for these scopes.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(&self, scopes: &[&str]) -> Result<Connection, InspectError> {
+        let options = ConnectOptions {
+            client: operator_client(),
+            role: Role::Operator,
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            surface: Surface::default(),
+            path_env: None,
+            credentials: self.credentials.copy(),
+            device: None,
+            pins: self.pins.clone(),
+        };
+        Connection::open(&self.endpoint, &options, Box::new(|_, _, _| {})).map_err(InspectError::Connect)
+    }
+
+    /// How the secret is named in messages: which kind, never what.
+    fn secret_kind(&self) -> &'static str {
+        match &self.config.shared_secret {
+            Some(SharedSecret::Token(_)) => "token",
+            Some(SharedSecret::Password(_)) => "password",
+            None => "none yet",
+        }
+    }
+}
+
+/// Calls a method and reads its answer.
+fn call<P: Serialize>(connection: &Connection, method: &str, params: &P) -> Result<Value, InspectError> {
+    let answer = connection.call(method, params, limits::REQUEST_DEADLINE)?;
+    serde_json::from_str(answer.get()).map_err(|error| InspectError::Answer(error.to_string()))
+}
+
+/// A text from outside, safe on a terminal (A159).
+fn shown<'a>(row: &'a Value, member: &str) -> std::borrow::Cow<'a, str> {
+    match row.get(member) {
+        Some(Value::String(text)) => text::visible(text).into(),
+        Some(Value::Null) | None => "-".into(),
+        Some(other) => other.to_string().into(),
+    }
+}
+
+/// Rows under headings, columns as wide as their longest text.
+fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(headings.get(column).map(|heading| heading.chars().count())).max().unwrap_or(0)
+    };
+    let line = |cells: Vec<&str>| {
+        let mut out = String::new();
+        for (column, cell) in cells.iter().enumerate() {
+            let last = column + 1 == headings.len();
+            let pad = if last { 0 } else { width(column).saturating_sub(cell.chars().count()) + 2 };
+            out.push_str(cell);
+            out.extend(std::iter::repeat_n(' ', pad));
+        }
+        out.push('\n');
+        out
+    };
+    let mut out = line(headings.to_vec());
+    for row in rows {
+        out.push_str(&line(row.iter().map(String::as_str).collect()));
+    }
+    out
+}

@@ -291,8 +291,9 @@ mod tests {
         let bad = r#"{"type":"exec-res","ok":false,"error":{"code":"UNAVAILABLE","message":"no\u001b[2J"}}"#;
         let key = Secret::new(TOKEN.to_owned());
         let other = Secret::new("another-token-of-some-length".to_owned());
+        type Proof = Option<(Secret, Option<&'static str>)>;
         // (answer, the key and nonce of its proof, whether it counts)
-        let cases: Vec<(&str, Option<(Secret, Option<&str>)>, bool)> = vec![
+        let cases: Vec<(&str, Proof, bool)> = vec![
             (good, None, false),
             (bad, None, false),
             (good, Some((other, None)), false),

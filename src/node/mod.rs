@@ -1,7 +1,7 @@
 //! The node host: connects to a gateway, offers this machine's commands, answers invocations.
 //! Usable inside another process: no global state, ends when told to.
 
-mod commands;
+pub mod commands;
 pub mod exec_host_client;
 mod host;
 mod invocations;

@@ -58,8 +58,12 @@ pub enum BadFrame {
 /// # Errors
 /// [`BadFrame`] says whether it was JSON, and what a caller should be told.
 pub fn parse_request(text: &str) -> Result<Request<'_>, BadFrame> {
-    if strict::check_relayed(text, limits::RELAYED_JSON_DEPTH).is_err() {
-        return Err(BadFrame::NotJson);
+    if let Err(error) = strict::check_relayed(text, limits::RELAYED_JSON_DEPTH) {
+        // JSON all the same, only nested too deep or with half a surrogate: whoever sent it waits.
+        return Err(match serde_json::from_str::<Request<'_>>(text) {
+            Ok(request) => BadFrame::NotRequest { id: Some(request.id.into_owned()), why: error.to_string() },
+            Err(_) => BadFrame::NotJson,
+        });
     }
     match serde_json::from_str::<Request<'_>>(text) {
         Ok(request)

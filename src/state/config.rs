@@ -107,11 +107,9 @@ impl Config {
         let nodes = gateway.section("nodes")?;
         let commands = nodes.section("commands")?;
         let remote = gateway.section("remote")?;
+        let port = gateway.port()?;
         Ok(Self {
-            port: match environment.gateway_port {
-                Some(port) => port,
-                None => gateway.port()?.unwrap_or(DEFAULT_PORT),
-            },
+            port: environment.gateway_port.or(port).unwrap_or(DEFAULT_PORT),
             mode: match gateway.text("mode")? {
                 None | Some("local") => GatewayMode::Local,
                 Some("remote") => GatewayMode::Remote,

@@ -9,6 +9,7 @@ pub mod error;
 pub mod files;
 pub mod json5;
 pub mod locks;
+pub mod node_config;
 pub mod paths;
 pub mod pins;
 pub mod store;

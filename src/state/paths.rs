@@ -2,6 +2,7 @@
 
 use super::{Environment, StateError, files};
 use crate::limits;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Exists when the official product keeps its state in a database here; it then refuses to start
@@ -90,7 +91,7 @@ impl StateDir {
             None => under_home(Path::new(".openclaw"), home)?,
         };
         // The directory itself may be a link that its owner made; below it nothing may be.
-        let root = if root.is_symlink() { root.canonicalize().unwrap_or(root) } else { root };
+        let root = if is_own_link(&root) { root.canonicalize().unwrap_or(root) } else { root };
         let config = match &environment.config_path {
             Some(path) => under_home(path, home)?,
             None => root.join("openclaw.json"),
@@ -256,6 +257,13 @@ impl StateDir {
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }
+}
+
+/// A link that we, or root, made: somebody else's could lead anywhere.
+fn is_own_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| {
+        found.is_symlink() && (found.uid() == crate::sys::process::effective_uid() || found.uid() == 0)
+    })
 }
 
 /// `~`, `~/x` and relative paths are taken from the home directory.

@@ -39,7 +39,7 @@ impl Head {
 /// Why there is no head.
 #[derive(Debug)]
 pub enum HeadError {
-    /// Not HTTP/1.1 GET: answer 400.
+    /// Not HTTP/1.1 GET with a path as its target: answer 400.
     Malformed,
     /// Over [`limits::HTTP_HEAD_BYTES`]: answer 400.
     TooLarge,
@@ -61,6 +61,7 @@ pub fn read_head(stream: &Stream, deadline: Instant) -> Result<Head, HeadError> 
         }
         bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
         match Request::try_parse(&bytes) {
+            Ok(Some((_, request))) if !is_path(&request) => return Err(HeadError::Malformed),
             Ok(Some((size, request))) if size <= limits::HTTP_HEAD_BYTES => {
                 return Ok(Head { request, early: bytes.split_off(size) });
             }
@@ -69,6 +70,12 @@ pub fn read_head(stream: &Stream, deadline: Instant) -> Result<Head, HeadError> 
             Err(_) => return Err(HeadError::Malformed),
         }
     }
+}
+
+/// A target of another form (`http://…`, `*`) speaks to a proxy, and `//` reads as one for some (A15).
+fn is_path(request: &Request) -> bool {
+    let target = request.uri();
+    target.authority().is_none() && target.path().starts_with('/') && !target.path().starts_with("//")
 }
 
 /// Answers with a status and a JSON body, then ends the connection.

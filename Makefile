@@ -1,0 +1,69 @@
+# Every target does the real thing, or says in a sentence what is missing.
+
+PREFIX ?= $(HOME)/.local
+BUILT = $(or $(CARGO_TARGET_DIR),target)
+OPENCLAW = $(BUILT)/release/openclaw
+CARGO = cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart install
+
+help: ## these lines
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the release binary
+	$(CARGO) build --release --locked
+
+run: build ## the app in local mode, asking on this terminal
+	$(OPENCLAW) app --ask terminal
+
+demo: build ## one command through the whole chain, asked for on this terminal, in a throw-away state directory
+	@OPENCLAW_BIN=$(OPENCLAW) scripts/demo.sh
+
+test: ## all tests of the workspace
+	$(CARGO) test --locked --workspace
+
+lint: ## formatting, clippy with warnings as errors, the house rules, and that those can fail
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/check-rooms.sh
+	scripts/check-crates.sh
+	scripts/check-source.sh
+	scripts/test-checks.sh
+	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh && echo "shellcheck: clean"; \
+	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
+
+bench: ## start-up, memory and round trips, each beside its floor (BENCH=--json for machines)
+	$(CARGO) bench --locked --bench wire -- $(BENCH)
+
+interop: build ## the reference client of the protocol (npm) against our gateway
+	OPENCLAW_BIN=$(OPENCLAW) scripts/interop.sh
+
+check-macos: ## from Linux: lint, compile and link for both Apple targets (STEPS="clippy build …")
+	scripts/check-macos.sh $(STEPS)
+
+ffi-audit: ## every Objective-C name that we call, against Apple's headers
+	@if grep -rnE 'extern +"C|c"[A-Za-z]' macos/src; then \
+	    echo "ffi-audit: the lines above are FFI, and the audit of it is missing (part 4)" >&2; exit 1; \
+	else echo "ffi-audit: no FFI yet, so nothing to audit; it comes with part 4"; fi
+
+gui-test: ## the AppKit prompts under a virtual X server
+	@if ls src/desktop/appkit* >/dev/null 2>&1; then \
+	    echo "gui-test: there is AppKit code, and its test is missing (part 4)" >&2; exit 1; \
+	else echo "gui-test: no AppKit code yet, so nothing to test; it comes with part 4"; fi
+
+audit: ## the dependency tree against README's table, and known advisories where a tool for that is installed
+	scripts/check-crates.sh
+	@if cargo audit --version >/dev/null 2>&1; then cargo audit; \
+	else echo "cargo-audit is not installed: no look-up of known advisories"; fi
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check advisories licenses sources; \
+	else echo "cargo-deny is not installed: no look-up of licences and sources"; fi
+
+restart: ## end running instances, build, package, start again
+	@echo "restart: there is no installed service to restart yet: units come with part 3, the Mac app with part 4." >&2; \
+	echo "Until then: end 'make run' with Ctrl-C and start it again." >&2; exit 1
+
+install: build ## the binary into PREFIX/bin (~/.local/bin)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 "$(OPENCLAW)" "$(DESTDIR)$(PREFIX)/bin/openclaw"
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw"

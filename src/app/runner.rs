@@ -1,0 +1,74 @@
+//! Runs commands for the exec socket: judged by the approvals document, asked of the person, run.
+
+use super::exec_host::Runner;
+use crate::exec::analysis::Host;
+use crate::exec::approval::{Context, Origin, Person, authorise};
+use crate::exec::document::DocumentPolicy;
+use crate::exec::run::{RunOutcome, run};
+use crate::limits;
+use crate::log;
+use crate::protocol::node::{RunRequest, RunResult};
+use crate::protocol::policy::Refusal;
+use crate::sys::wake::Wake;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The commands of this app.
+pub struct CommandRunner {
+    host: Host,
+    policy: DocumentPolicy,
+    person: Arc<dyn Person>,
+    running: AtomicUsize,
+}
+
+impl CommandRunner {
+    /// Commands run in `host`, `policy` judges them, `person` is asked.
+    pub fn new(host: Host, policy: DocumentPolicy, person: Arc<dyn Person>) -> Self {
+        Self { host, policy, person, running: AtomicUsize::new(0) }
+    }
+
+    /// A place among the commands that run at once.
+    fn place(&self) -> Result<Place<'_>, Refusal> {
+        let place = Place(&self.running);
+        if self.running.fetch_add(1, Ordering::SeqCst) < limits::RUNS_AT_ONCE {
+            return Ok(place);
+        }
+        let most = limits::RUNS_AT_ONCE;
+        Err(unavailable(format!("busy: {most} commands are running already; try again later")))
+    }
+}
+
+impl Runner for CommandRunner {
+    fn run(&self, request: &RunRequest, requester: &str, end: &Wake) -> Result<RunResult, Refusal> {
+        let context = Context {
+            host: &self.host,
+            policy: &self.policy,
+            origin: Origin::Socket,
+            requester,
+            prepared: None,
+            // The permission is the AppKit backend's to know (part 4).
+            screen_recording: false,
+        };
+        let authorised = authorise(request, &context, self.person.as_ref(), end)?;
+        let _place = self.place()?;
+        // The command itself is for the audit log only.
+        log!("app", "running a command ({})", authorised.rule());
+        match run(authorised, end) {
+            RunOutcome::Finished(result) => Ok(result),
+            RunOutcome::Refused(refusal) => Err(refusal),
+            RunOutcome::Cancelled => Err(unavailable("the request was withdrawn; the command was stopped".to_owned())),
+        }
+    }
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn unavailable(message: String) -> Refusal {
+    Refusal { code: "UNAVAILABLE", message, reason: None }
+}

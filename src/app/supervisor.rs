@@ -1,0 +1,285 @@
+//! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
+//! same process. Source: DESIGN "Local mode and pinning".
+
+use super::{AppError, AppHost};
+use crate::client::{ConnectOptions, Connection, Credentials, Endpoint, Role};
+use crate::desktop::Backend;
+use crate::exec::analysis::Host;
+use crate::exec::document::DocumentPolicy;
+use crate::gateway::{self, Gateway, GatewayError};
+use crate::limits;
+use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
+use crate::node::{self, NodeOptions, commands};
+use crate::protocol::connect::ClientInfo;
+use crate::state::approvals::ApprovalsDocument;
+use crate::state::config::{Config, GatewayMode, SharedSecret};
+use crate::state::device_tokens::DeviceTokens;
+use crate::state::paths::DeviceOwner;
+use crate::state::pins::GatewayPins;
+use crate::state::{InstanceLock, StateDir, StateError, device_key};
+use crate::sys::signal::Termination;
+use crate::sys::wake::Wake;
+use crate::sys::{listener, process};
+use serde_json::{Value, json};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// What `openclaw app` was told.
+pub struct AppOptions {
+    /// Where everything lies; prepared.
+    pub state: StateDir,
+    /// The owner's settings.
+    pub config: Config,
+    /// Who is asked.
+    pub ask: Backend,
+    /// Open the TCP port too.
+    pub tcp: bool,
+}
+
+/// Why the app did not start.
+#[derive(Debug)]
+pub enum SupervisorError {
+    /// State on disk.
+    State(StateError),
+    /// The exec socket.
+    Host(AppError),
+    /// Its own gateway.
+    Gateway(GatewayError),
+    /// Somebody who is not us holds the gateway's port; nothing was sent there.
+    PortHeld(u16),
+    /// Threads or descriptors.
+    System(io::Error),
+}
+
+impl fmt::Display for SupervisorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::State(error) => error.fmt(f),
+            Self::Host(error) => error.fmt(f),
+            Self::Gateway(error) => error.fmt(f),
+            Self::PortHeld(port) => {
+                let holder = listener::holder_of(*port).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+                write!(
+                    f,
+                    "port {port} is held by another user's program{holder}; nothing was sent to it. \
+                     Choose another with OPENCLAW_GATEWAY_PORT or gateway.port, or start with --no-tcp"
+                )
+            }
+            Self::System(error) => write!(f, "the system refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SupervisorError {}
+
+/// The gateway that this app works with.
+enum Attached {
+    /// It runs in this process.
+    Ours(Box<Gateway>),
+    /// It ran before.
+    Running(Endpoint),
+}
+
+/// Runs the app until a signal ends it. `_lock` makes it the only one.
+///
+/// # Errors
+/// See [`SupervisorError`]; nothing of it runs then.
+pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
+    let AppOptions { state, config, ask, tcp } = options;
+    let host = AppHost::start(&state, ask.open()).map_err(SupervisorError::Host)?;
+    let approvals = Arc::new(ApprovalsDocument::new(&state));
+    let local = match config.mode {
+        GatewayMode::Local => Some(start_local(&state, config, tcp, &approvals)?),
+        GatewayMode::Remote => {
+            crate::log!(
+                "app",
+                "gateway.mode is remote: no gateway and no node here; start the node with `openclaw node`"
+            );
+            None
+        }
+    };
+    crate::log!("app", "ready; commands are decided here, {}", state.exec_socket().display());
+    signals.wait().map_err(SupervisorError::System)?;
+    crate::log!("app", "stopping");
+    // Prompts and commands first: what they answer still finds its way back.
+    host.stop();
+    if let Some(local) = local {
+        local.stop();
+    }
+    Ok(())
+}
+
+/// The socket's token, read again at each use: a changed document holds from the next request on.
+fn token_source(approvals: &Arc<ApprovalsDocument>) -> crate::identity::secret::SecretSource {
+    let approvals = Arc::clone(approvals);
+    Box::new(move || approvals.socket_token().map_err(|error| error.to_string()))
+}
+
+/// Gateway and node of local mode.
+struct Local {
+    gateway: Attached,
+    node: JoinHandle<()>,
+    stop: Arc<Wake>,
+}
+
+impl Local {
+    fn stop(self) {
+        self.stop.fire();
+        let deadline = Instant::now() + limits::CLOSE_GRACE * 2;
+        while !self.node.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        if let Attached::Ours(gateway) = self.gateway {
+            gateway.stop();
+        }
+    }
+}
+
+fn start_local(
+    state: &StateDir,
+    config: Config,
+    tcp: bool,
+    approvals: &Arc<ApprovalsDocument>,
+) -> Result<Local, SupervisorError> {
+    let device =
+        Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
+    let credentials = credentials(&config).map_err(SupervisorError::State)?;
+    let pins = Arc::new(GatewayPins::new(state));
+    let gateway = attach(state, config, tcp, &pins)?;
+    let surface = node::surface();
+    let endpoint = match &gateway {
+        Attached::Ours(gateway) => {
+            let surface = gateway::pairing::Surface {
+                caps: surface.caps,
+                commands: surface.commands,
+                permissions: surface.permissions,
+            };
+            gateway.set_local_app(device.id(), surface);
+            Endpoint::Socket(gateway.socket_path().to_path_buf())
+        }
+        Attached::Running(endpoint) => {
+            crate::log!("app", "a gateway already runs at {endpoint}; this machine's node joins it");
+            say_what_to_approve(endpoint.clone(), device.id(), credentials.copy(), Arc::clone(&pins));
+            endpoint.clone()
+        }
+    };
+    let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
+    let options = NodeOptions {
+        endpoint,
+        client: NodeOptions::app(process::host_name(), device.id()),
+        tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::App), device.id())),
+        device,
+        credentials,
+        pins: Some(pins),
+        host: Host::of_this_process(process::found_open_files()),
+        policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
+        exec_host: commands::ExecHost::App(exec_host),
+    };
+    let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
+    let stopped = Arc::clone(&stop);
+    let node = thread::Builder::new()
+        .name("node".into())
+        .stack_size(limits::PEER_STACK_BYTES)
+        .spawn(move || {
+            if let Err(error) = node::run(options, &stopped) {
+                crate::log!("node", "{error}");
+            }
+        })
+        .map_err(SupervisorError::System)?;
+    Ok(Local { gateway, node, stop })
+}
+
+/// What we show a gateway.
+pub fn credentials(config: &Config) -> Result<Credentials, StateError> {
+    let mut credentials = Credentials::default();
+    match config.shared_secret()? {
+        SharedSecret::Token(token) => credentials.token = Some(token.copy()),
+        SharedSecret::Password(password) => credentials.password = Some(password.copy()),
+    }
+    Ok(credentials)
+}
+
+/// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is
+/// pinned or our own user's.
+fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Result<Attached, SupervisorError> {
+    let lock = match InstanceLock::take(&state.gateway_lock()) {
+        Ok(lock) => lock,
+        Err(StateError::AlreadyHeld { .. }) => {
+            return Ok(Attached::Running(Endpoint::Socket(state.gateway_socket())));
+        }
+        Err(error) => return Err(SupervisorError::State(error)),
+    };
+    let port = config.port;
+    let settings = gateway::Settings::from_config(config, tcp).map_err(SupervisorError::State)?;
+    match Gateway::start(settings, state, lock) {
+        Ok(gateway) => {
+            let tcp = gateway.port().map_or_else(String::new, |port| format!(" and ws://127.0.0.1:{port}"));
+            crate::log!("gateway", "listening on {}{tcp}", gateway.socket_path().display());
+            Ok(Attached::Ours(Box::new(gateway)))
+        }
+        Err(GatewayError::Port(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            let endpoint = Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port };
+            let pinned = pins.pinned(&endpoint.pin_name()).map_err(SupervisorError::State)?.is_some();
+            // A pinned gateway proves its key before it gets anything; an unpinned one must at
+            // least be a program of ours.
+            if pinned || listener::owner_of(port) == Some(process::effective_uid()) {
+                Ok(Attached::Running(endpoint))
+            } else {
+                Err(SupervisorError::PortHeld(port))
+            }
+        }
+        Err(error) => Err(SupervisorError::Gateway(error)),
+    }
+}
+
+/// A gateway that ran before us approves nothing by itself: looks what our node waits for there,
+/// and says how to approve it.
+fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credentials, pins: Arc<GatewayPins>) {
+    let look = move || {
+        let options = ConnectOptions {
+            client: operator_client(),
+            role: Role::Operator,
+            scopes: vec![gateway::scope::PAIRING.to_owned()],
+            surface: crate::client::Surface::default(),
+            path_env: None,
+            credentials,
+            device: None,
+            pins: Some(pins),
+        };
+        for _ in 0..limits::APPROVAL_LOOKS {
+            thread::sleep(limits::APPROVAL_LOOK_PAUSE);
+            let Ok(connection) = Connection::open(&endpoint, &options, Box::new(|_, _, _| {})) else { continue };
+            let Ok(list) = connection.call("node.pair.list", &json!({}), limits::REQUEST_DEADLINE) else { continue };
+            let list: Value = serde_json::from_str(list.get()).unwrap_or_default();
+            let rows = |name: &str| list.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            let is_ours = |row: &&Value| row.get("nodeId").and_then(Value::as_str) == Some(&node_id);
+            if let Some(request) = rows("pending").iter().find(is_ours).and_then(|row| row.get("requestId")?.as_str()) {
+                crate::log!(
+                    "app",
+                    "this machine's node waits for approval; run: openclaw mac-debug pair approve {request} (official gateway: openclaw nodes approve {request})"
+                );
+                return;
+            }
+            if rows("paired").iter().any(|row| is_ours(&row)) {
+                return;
+            }
+        }
+    };
+    // Only a hint: without a thread there is none.
+    let _ = thread::Builder::new().name("hint".into()).stack_size(limits::PEER_STACK_BYTES).spawn(look);
+}
+
+/// How our own tools introduce themselves: as the official CLI does, without a device.
+pub fn operator_client() -> ClientInfo {
+    ClientInfo {
+        id: "cli".to_owned(),
+        mode: "cli".to_owned(),
+        version: gateway::VERSION.to_owned(),
+        platform: crate::sys::platform::platform(),
+        device_family: Some(crate::sys::platform::device_family().to_owned()),
+        ..ClientInfo::default()
+    }
+}

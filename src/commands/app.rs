@@ -1,0 +1,60 @@
+//! `openclaw app`
+
+use super::{failed, locate};
+use crate::app::supervisor::{self, AppOptions};
+use crate::desktop::Backend;
+use crate::state::config::Config;
+use crate::state::{Environment, InstanceLock, StateError};
+use crate::sys::process;
+use crate::sys::signal::Termination;
+use argh::FromArgs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
+/// this machine's node too. A second start says so and exits 0.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "app")]
+pub struct Flags {
+    /// how you are asked: terminal (where the app was started) or none (default: terminal)
+    #[argh(option, default = "Backend::Terminal")]
+    ask: Backend,
+    /// loopback TCP port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    #[argh(option)]
+    port: Option<u16>,
+    /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
+    #[argh(option)]
+    state_dir: Option<PathBuf>,
+    /// open no TCP port, only <state>/gateway.sock
+    #[argh(switch)]
+    no_tcp: bool,
+}
+
+/// Runs until a signal ends it.
+pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
+    environment.gateway_port = flags.port.or(environment.gateway_port);
+    match serve(flags, environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed("app", &*error),
+    }
+}
+
+fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
+    process::settle();
+    let state = locate(flags.state_dir, &mut environment)?;
+    state.prepare()?;
+    // Before anything else is touched: another instance must not notice this one (mac-app §1.3).
+    let lock = match InstanceLock::take(&state.app_lock()) {
+        Ok(lock) => lock,
+        Err(StateError::AlreadyHeld { pid, .. }) => {
+            let who = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            crate::log!("app", "already running{who}; nothing to do");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let signals = Termination::install()?;
+    let config = Config::load(&state, &environment)?;
+    let options = AppOptions { state, config, ask: flags.ask, tcp: !flags.no_tcp };
+    Ok(supervisor::run(options, lock, &signals)?)
+}

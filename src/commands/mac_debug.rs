@@ -1,0 +1,230 @@
+//! `openclaw mac-debug`
+
+use super::{complain, failed, locate, say, usage};
+use crate::client::CallError;
+use crate::inspect::{InspectError, Target, nodes, pairing, run as runs, status};
+use crate::protocol::node::RunResult;
+use crate::state::Environment;
+use crate::sys::process;
+use argh::FromArgs;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Look at everything, and drive it: connects to the gateway over its Unix socket, without a device,
+/// asking the least rights. Looking creates and changes nothing.
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "mac-debug",
+    note = "`run` exits with the command's exit code; 124 = it ran out of time, 125 = it could not be asked for, 126 = it was refused."
+)]
+pub struct Flags {
+    /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
+    #[argh(option)]
+    state_dir: Option<PathBuf>,
+    /// another gateway on this machine, ws://127.0.0.1:PORT; its secret comes from OPENCLAW_GATEWAY_TOKEN
+    #[argh(option)]
+    url: Option<String>,
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Status(Status),
+    Nodes(Nodes),
+    Run(Run),
+    Invoke(Invoke),
+    Pair(Pair),
+}
+
+/// What runs, where, and how strict it is.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+struct Status {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// The nodes that the gateway knows.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "nodes")]
+struct Nodes {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Run a command on a node, through the whole chain: a person there may be asked first.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run", example = "openclaw mac-debug run -- uname -a")]
+struct Run {
+    /// node by id, beginning of the id, or name (default: the only connected one that runs commands)
+    #[argh(option)]
+    node: Option<String>,
+    /// working directory on the node
+    #[argh(option)]
+    cwd: Option<String>,
+    /// NAME=VALUE added to the command's environment; may be repeated
+    #[argh(option)]
+    env: Vec<String>,
+    /// limit of the run in milliseconds (default: none)
+    #[argh(option)]
+    timeout: Option<u64>,
+    /// print the result as JSON
+    #[argh(switch)]
+    json: bool,
+    /// command and arguments, after --
+    #[argh(positional, greedy)]
+    command: Vec<String>,
+}
+
+/// Invoke any node command with JSON parameters.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "invoke", example = "openclaw mac-debug invoke system.which '{{\"bins\":[\"git\"]}}'")]
+struct Invoke {
+    /// node by id, beginning of the id, or name (default: the only connected one that has it)
+    #[argh(option)]
+    node: Option<String>,
+    /// limit in milliseconds (default: 30000)
+    #[argh(option, default = "30_000")]
+    timeout: u64,
+    /// print the gateway's whole answer as JSON
+    #[argh(switch)]
+    json: bool,
+    /// for example system.which
+    #[argh(positional)]
+    command: String,
+    /// parameters as JSON
+    #[argh(positional)]
+    params: Option<String>,
+}
+
+/// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "pair")]
+struct Pair {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// list, approve or reject
+    #[argh(positional)]
+    verb: String,
+    /// the request
+    #[argh(positional)]
+    request_id: Option<String>,
+}
+
+/// The command ran out of time, as `timeout` has it.
+const TIMED_OUT: u8 = 124;
+/// We could not even ask, as `docker run` and `env` have it.
+const NOT_ASKED: u8 = 125;
+/// It was refused.
+const REFUSED: u8 = 126;
+
+/// Does it.
+pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
+    let Flags { state_dir, url, command } = flags;
+    let is_run = matches!(command, Command::Run(_));
+    let target = locate(state_dir, &mut environment)
+        .map_err(InspectError::State)
+        .and_then(|state| Target::new(state, &environment, url.as_deref()));
+    let result = target.and_then(|target| match command {
+        Command::Status(flags) => {
+            let found = status::status(&target)?;
+            Ok(print(&found, flags.json, status::text))
+        }
+        Command::Nodes(flags) => Ok(print(&nodes::nodes(&target)?, flags.json, nodes::text)),
+        Command::Run(flags) => run_command(&target, flags),
+        Command::Invoke(flags) => {
+            let limit = Duration::from_millis(flags.timeout);
+            let answer = runs::invoke(&target, flags.node.as_deref(), &flags.command, flags.params.as_deref(), limit)?;
+            let shown = if flags.json { answer } else { answer.get("payload").cloned().unwrap_or_default() };
+            Ok(print(&shown, true, |_| String::new()))
+        }
+        Command::Pair(flags) => pair(&target, &flags),
+    });
+    match result {
+        Ok(code) => code,
+        Err(InspectError::Usage(what)) if !is_run => usage(&what),
+        Err(error) if is_run => {
+            complain(&format!("mac-debug: {error}"));
+            ExitCode::from(if matches!(error, InspectError::Call(CallError::Refused(_))) { REFUSED } else { NOT_ASKED })
+        }
+        Err(error) => failed("mac-debug", &error),
+    }
+}
+
+fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
+    if json { say(&format!("{value:#}\n")) } else { say(&text(value)) }
+}
+
+fn run_command(target: &Target, flags: Run) -> Result<ExitCode, InspectError> {
+    if flags.command.is_empty() {
+        return Err(InspectError::Usage("say what to run: openclaw mac-debug run -- COMMAND…".to_owned()));
+    }
+    let mut env = BTreeMap::new();
+    for pair in &flags.env {
+        let Some((name, value)) = pair.split_once('=') else {
+            return Err(InspectError::Usage(format!("--env wants NAME=VALUE, not {pair}")));
+        };
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    let order =
+        runs::RunOrder { node: flags.node, command: flags.command, cwd: flags.cwd, env, timeout_ms: flags.timeout };
+    let result = runs::run(target, &order)?;
+    if flags.json {
+        let value = serde_json::to_value(&result).unwrap_or_default();
+        say(&format!("{value:#}\n"));
+    } else {
+        pass_on(&result);
+    }
+    Ok(exit_code(&result))
+}
+
+/// The command's own output, as it came.
+fn pass_on(result: &RunResult) {
+    let _ = process::quiet_epipe(std::io::stdout().write_all(result.stdout.as_bytes()));
+    let _ = process::quiet_epipe(std::io::stderr().write_all(result.stderr.as_bytes()));
+    if let Some(error) = &result.error {
+        complain(&format!("mac-debug: {error}"));
+    } else if result.timed_out {
+        complain("mac-debug: the command ran out of time and was stopped");
+    }
+}
+
+fn exit_code(result: &RunResult) -> ExitCode {
+    match result.exit_code {
+        _ if result.timed_out => ExitCode::from(TIMED_OUT),
+        Some(code) => ExitCode::from(u8::try_from(code & 0xFF).unwrap_or(1)),
+        // Killed by a signal, or never started.
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
+    let request = || {
+        flags
+            .request_id
+            .as_deref()
+            .ok_or_else(|| InspectError::Usage("say which request; see `openclaw mac-debug pair list`".to_owned()))
+    };
+    match flags.verb.as_str() {
+        "list" => Ok(print(&pairing::list(target)?, flags.json, pairing::text)),
+        "approve" => {
+            let answer = pairing::resolve(target, request()?, true)?;
+            Ok(print(&answer, flags.json, |_| "approved\n".to_owned()))
+        }
+        "reject" => {
+            let answer = pairing::resolve(target, request()?, false)?;
+            Ok(print(&answer, flags.json, |_| "rejected\n".to_owned()))
+        }
+        other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
+    }
+}

@@ -1,0 +1,170 @@
+//! `openclaw node`
+
+use super::{failed, is_run, locate, usage};
+use crate::app::supervisor::credentials;
+use crate::client::{Credentials, Endpoint};
+use crate::exec::analysis::Host;
+use crate::exec::document::DocumentPolicy;
+use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
+use crate::node::{self, NodeOptions, commands::ExecHost};
+use crate::state::approvals::ApprovalsDocument;
+use crate::state::config::Config;
+use crate::state::device_tokens::DeviceTokens;
+use crate::state::paths::DeviceOwner;
+use crate::state::pins::GatewayPins;
+use crate::state::{Environment, StateDir, device_key, node_config};
+use crate::sys::process;
+use crate::sys::signal::Termination;
+use crate::sys::wake::Wake;
+use argh::FromArgs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Run only the node host: it connects to a gateway (this product's or the original one) and offers
+/// this machine's commands. From another machine, connect through an SSH tunnel.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "node")]
+pub struct Flags {
+    /// run (may be left out)
+    #[argh(positional)]
+    verb: Option<String>,
+    /// loopback host of the gateway (default: 127.0.0.1)
+    #[argh(option)]
+    host: Option<String>,
+    /// port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    #[argh(option)]
+    port: Option<u16>,
+    /// ws://HOST:PORT instead of --host and --port
+    #[argh(option)]
+    url: Option<String>,
+    /// unix socket of the gateway instead
+    #[argh(option)]
+    socket: Option<PathBuf>,
+    /// name shown to operators (default: the last one, else this machine's name)
+    #[argh(option)]
+    display_name: Option<String>,
+    /// who runs commands: app (the default on macOS) or local (OPENCLAW_NODE_EXEC_HOST says so too)
+    #[argh(option)]
+    exec_host: Option<ExecHostWord>,
+    /// whose app serves the exec socket: ours or official (default: ours)
+    #[argh(option, default = "PeerWord(ExecHostPeer::Ours)")]
+    exec_host_peer: PeerWord,
+    /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
+    #[argh(option)]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy)]
+enum ExecHostWord {
+    App,
+    Local,
+}
+
+impl FromStr for ExecHostWord {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word.trim().to_ascii_lowercase().as_str() {
+            "app" => Ok(Self::App),
+            "local" | "node" => Ok(Self::Local),
+            _ => Err("say `app` or `local`".to_owned()),
+        }
+    }
+}
+
+struct PeerWord(ExecHostPeer);
+
+impl FromStr for PeerWord {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "ours" => Ok(Self(ExecHostPeer::Ours)),
+            "official" => Ok(Self(ExecHostPeer::Official)),
+            _ => Err("say `ours` or `official`".to_owned()),
+        }
+    }
+}
+
+/// Runs until a signal ends it, or the gateway refuses for good.
+pub fn run(flags: Flags, environment: Environment) -> ExitCode {
+    if let Err(error) = is_run(flags.verb.as_deref()) {
+        return usage(&error);
+    }
+    match serve(flags, environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed("node", &*error),
+    }
+}
+
+fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
+    process::settle();
+    environment.gateway_port = flags.port.or(environment.gateway_port);
+    let exec_host = match (flags.exec_host, environment.node_exec_host.as_deref()) {
+        (Some(word), _) => word,
+        (None, Some(word)) if !word.trim().is_empty() => {
+            word.parse().map_err(|error| format!("OPENCLAW_NODE_EXEC_HOST: {error}"))?
+        }
+        _ if cfg!(target_os = "macos") => ExecHostWord::App,
+        _ => ExecHostWord::Local,
+    };
+    let state = locate(flags.state_dir.clone(), &mut environment)?;
+    let config = Config::inspect(&state, &environment)?;
+    let endpoint = endpoint(&flags, &config)?;
+    state.prepare()?;
+    let options = options(&flags, &state, &config, endpoint, exec_host)?;
+    let signals = Termination::install()?;
+    let stop = Arc::new(Wake::new()?);
+    let for_signals = Arc::clone(&stop);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let _ = signals.wait();
+        for_signals.fire();
+    })?;
+    Ok(node::run(options, &stop)?)
+}
+
+fn endpoint(flags: &Flags, config: &Config) -> Result<Endpoint, Box<dyn std::error::Error>> {
+    let named = [flags.url.is_some(), flags.socket.is_some(), flags.host.is_some()];
+    if named.iter().filter(|named| **named).count() > 1 {
+        return Err("say one of --url, --socket and --host".into());
+    }
+    if let Some(url) = &flags.url {
+        return Ok(Endpoint::from_url(url)?);
+    }
+    if let Some(socket) = &flags.socket {
+        return Ok(Endpoint::Socket(std::path::absolute(socket)?));
+    }
+    Ok(Endpoint::from_host(flags.host.as_deref().unwrap_or("127.0.0.1"), config.port)?)
+}
+
+fn options(
+    flags: &Flags,
+    state: &StateDir,
+    config: &Config,
+    endpoint: Endpoint,
+    exec_host: ExecHostWord,
+) -> Result<NodeOptions, Box<dyn std::error::Error>> {
+    let device = Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::NodeHost))?);
+    let node = node_config::load_or_create(state, flags.display_name.as_deref())?;
+    let approvals = Arc::new(ApprovalsDocument::new(state));
+    let token_of = Arc::clone(&approvals);
+    let token = Box::new(move || token_of.socket_token().map_err(|error| error.to_string()));
+    let exec_host = match exec_host {
+        ExecHostWord::App => ExecHost::App(ExecHostClient::new(state.exec_socket(), token, flags.exec_host_peer.0)),
+        ExecHostWord::Local => ExecHost::Local,
+    };
+    Ok(NodeOptions {
+        endpoint,
+        client: NodeOptions::headless(node.display_name.unwrap_or_else(process::host_name), node.node_id),
+        tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::NodeHost), device.id())),
+        device,
+        // A paired node needs no shared secret: its device token is enough.
+        credentials: credentials(config).unwrap_or_else(|_| Credentials::default()),
+        pins: Some(Arc::new(GatewayPins::new(state))),
+        host: Host::of_this_process(process::found_open_files()),
+        policy: Arc::new(DocumentPolicy { document: approvals, trusts_agent: false }),
+        exec_host,
+    })
+}

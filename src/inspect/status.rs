@@ -1,0 +1,107 @@
+//! `mac-debug status`
+
+use super::{InspectError, Target, call};
+use crate::gateway::scope;
+use crate::state::InstanceLock;
+use crate::state::approvals::ApprovalsDocument;
+use serde_json::{Value, json};
+
+/// What runs, where, and how strict it is. Looks only.
+///
+/// # Errors
+/// Never because something is not running: that is part of the answer.
+pub fn status(target: &Target) -> Result<Value, InspectError> {
+    let state = &target.state;
+    let holder = |path: std::path::PathBuf| match InstanceLock::holder(&path) {
+        Some(pid) => json!({"running": true, "pid": pid}),
+        None => json!({"running": false}),
+    };
+    let policy = ApprovalsDocument::for_inspection(state).effective(None, false);
+    let gateway = match target.connect(&[scope::READ]) {
+        Ok(connection) => {
+            let mut answer = call(&connection, "status", &json!({}))?;
+            if let Some(members) = answer.as_object_mut() {
+                members.insert("reachable".to_owned(), true.into());
+                members.insert("key".to_owned(), connection.hello().gateway_key.clone().into());
+                members.insert("pinned".to_owned(), connection.hello().gateway_key.is_some().into());
+            }
+            answer
+        }
+        Err(error) => json!({"reachable": false, "why": error.to_string()}),
+    };
+    Ok(json!({
+        "stateDir": state.root(),
+        "config": state.config(),
+        "endpoint": target.endpoint.to_string(),
+        "port": target.config.port,
+        "auth": target.secret_kind(),
+        "app": holder(state.app_lock()),
+        "gatewayLock": holder(state.gateway_lock()),
+        "execSocket": {"path": state.exec_socket(), "present": state.exec_socket().exists()},
+        "gateway": gateway,
+        "policy": {
+            "security": policy.security.word(),
+            "ask": policy.ask.word(),
+            "askFallback": policy.ask_fallback.word(),
+            "allowlistEntries": policy.allowlist.len(),
+            "trustGatewayApprovals": policy.trust_gateway_approvals,
+            "broken": policy.broken,
+        },
+    }))
+}
+
+/// The same for a person.
+pub fn text(status: &Value) -> String {
+    let text = |pointer: &str| match status.pointer(pointer) {
+        Some(Value::String(text)) => crate::protocol::text::visible(text),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let running = |pointer: &str| {
+        if status.pointer(&format!("{pointer}/running")) == Some(&Value::Bool(true)) {
+            format!("running (pid {})", text(&format!("{pointer}/pid")))
+        } else {
+            "not running".to_owned()
+        }
+    };
+    let mut out = format!("state      {}\n", text("/stateDir"));
+    out.push_str(&format!("app        {}\n", running("/app")));
+    if status.pointer("/gateway/reachable") == Some(&Value::Bool(true)) {
+        out.push_str(&format!(
+            "gateway    {} at {}; up {} s; {} nodes, {} operators connected\n",
+            running("/gatewayLock"),
+            text("/endpoint"),
+            status.pointer("/gateway/uptimeMs").and_then(Value::as_u64).unwrap_or(0) / 1_000,
+            text("/gateway/connections/nodes"),
+            text("/gateway/connections/operators"),
+        ));
+        let key = if status.pointer("/gateway/key").is_some_and(Value::is_string) {
+            format!("proves the key {}", text("/gateway/key"))
+        } else {
+            "shows no key, so it cannot be told from another gateway (an official one has none)".to_owned()
+        };
+        out.push_str(&format!("           {key}\n"));
+    } else {
+        out.push_str(&format!("gateway    {}: {}\n", running("/gatewayLock"), text("/gateway/why")));
+    }
+    out.push_str(&format!(
+        "token      the shared {} is gateway.auth.{} in {}, or `gateway-token` in the state directory; give it to other tools as OPENCLAW_GATEWAY_TOKEN\n",
+        text("/auth"),
+        text("/auth"),
+        text("/config"),
+    ));
+    out.push_str(&format!(
+        "policy     security {}, ask {}, fallback {}, {} allowlist entries\n",
+        text("/policy/security"),
+        text("/policy/ask"),
+        text("/policy/askFallback"),
+        text("/policy/allowlistEntries"),
+    ));
+    if status.pointer("/policy/broken").is_some_and(Value::is_string) {
+        out.push_str(&format!("           {}\n", text("/policy/broken")));
+    }
+    if status.pointer("/policy/trustGatewayApprovals") == Some(&Value::Bool(true)) {
+        out.push_str("           approvals made at the gateway are trusted (local.trustGatewayApprovals)\n");
+    }
+    out
+}

@@ -1,0 +1,244 @@
+//! The release binary as a server in a throw-away state directory, and an operator's connection to it.
+
+use crate::Outcome;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tungstenite::{Message, WebSocket};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_openclaw");
+
+/// A server that is not up by then has failed.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Between two tries to connect to a server that is starting.
+const RETRY: Duration = Duration::from_micros(200);
+/// Longest wait for one answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// The shared secret of the throw-away gateway, which lives as long as this run.
+const TOKEN: &str = "bench-token-0123456789abcdef";
+
+/// A state directory with configuration and policy, not started yet.
+pub struct Prepared {
+    state: PathBuf,
+    port: u16,
+}
+
+/// A running server; dropped, it is ended and its directory removed.
+pub struct Server {
+    child: Child,
+    prepared: Prepared,
+}
+
+impl Server {
+    /// A new state directory: the gateway on a free port, and a policy under which everything runs.
+    pub fn prepare() -> Outcome<Prepared> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("openclaw-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let state = Path::new("/tmp").join(name); // short: a Unix socket's path is limited
+        fs::create_dir(&state)?;
+        let prepared = Prepared { port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(), state };
+        fs::set_permissions(&prepared.state, fs::Permissions::from_mode(0o700))?;
+        let auth = json!({"mode": "token", "token": TOKEN});
+        prepared.write("openclaw.json", &json!({"gateway": {"mode": "local", "port": prepared.port, "auth": auth}}))?;
+        let policy = json!({"security": "full", "ask": "off"});
+        prepared.write("exec-approvals.json", &json!({"version": 1, "defaults": policy, "agents": {}}))?;
+        Ok(prepared)
+    }
+
+    /// Prepares and spawns.
+    pub fn start(subcommand: &str, flags: &[&str]) -> Outcome<Self> {
+        Self::prepare()?.spawn(subcommand, flags)
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A connection that has got its `hello-ok`; waits while the server is starting.
+    pub fn operator(&self) -> Outcome<Operator> {
+        let started = Instant::now();
+        let stream = loop {
+            match TcpStream::connect(("127.0.0.1", self.prepared.port)) {
+                Ok(stream) => break stream,
+                Err(error) if started.elapsed() > START_DEADLINE => {
+                    return Err(format!("the server did not come up: {error}").into());
+                }
+                Err(_) => std::thread::sleep(RETRY),
+            }
+        };
+        Operator::connect(stream, self.prepared.port)
+    }
+}
+
+impl Prepared {
+    /// Starts `openclaw SUBCOMMAND FLAGS…` with nothing of the caller's configuration.
+    pub fn spawn(self, subcommand: &str, flags: &[&str]) -> Outcome<Server> {
+        let mut command = Command::new(BINARY);
+        command.arg(subcommand).args(flags).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(self.state.join("bench.log"))?);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OPENCLAW_")) {
+            command.env_remove(name);
+        }
+        command.env("OPENCLAW_STATE_DIR", &self.state);
+        Ok(Server { child: command.spawn()?, prepared: self })
+    }
+
+    fn write(&self, name: &str, document: &Value) -> Outcome<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.state.join(name))?;
+        Ok(file.write_all(document.to_string().as_bytes())?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.state);
+    }
+}
+
+/// Bytes of the two frames of one call, for a relay of the same size.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Operator to gateway.
+    pub request: usize,
+    /// Gateway to operator.
+    pub answer: usize,
+}
+
+/// An operator without a device, as the official command line connects.
+pub struct Operator {
+    socket: WebSocket<TcpStream>,
+    calls: u64,
+}
+
+impl Operator {
+    fn connect(stream: TcpStream, port: u16) -> Outcome<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        let (socket, _) = tungstenite::client::client(format!("ws://127.0.0.1:{port}/"), stream)?;
+        let mut operator = Self { socket, calls: 0 };
+        operator.frame_of("event")?; // connect.challenge; without a device nothing of it is signed
+        operator.call(
+            "connect",
+            &json!({
+                "minProtocol": 4,
+                "maxProtocol": 4,
+                "client": {"id": "cli", "version": "bench", "platform": std::env::consts::OS, "mode": "cli"},
+                "role": "operator",
+                "scopes": ["operator.read", "operator.write"],
+                "auth": {"token": TOKEN},
+            }),
+        )?;
+        Ok(operator)
+    }
+
+    /// The id of the one node that is connected with `system.run` approved; waits while it is joining.
+    pub fn own_node(&mut self) -> Outcome<String> {
+        let started = Instant::now();
+        loop {
+            let listed = self.call("node.list", &json!({}))?;
+            let nodes = listed.pointer("/payload/nodes").and_then(Value::as_array);
+            let ready = nodes.into_iter().flatten().find(|node| {
+                let commands = node.get("commands").and_then(Value::as_array);
+                node.get("connected") == Some(&Value::Bool(true))
+                    && commands.is_some_and(|all| all.contains(&Value::from("system.run")))
+            });
+            if let Some(id) = ready.and_then(|node| node.get("nodeId")).and_then(Value::as_str) {
+                return Ok(id.to_owned());
+            }
+            if started.elapsed() > START_DEADLINE {
+                return Err(format!("the app's own node did not join: {listed}").into());
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// One `node.invoke`, from sending to its answer.
+    pub fn invoke(&mut self, params: &Value) -> Outcome<()> {
+        self.send_invoke(params)?;
+        self.good_answer().map(drop)
+    }
+
+    /// `count` invocations with `in_flight` under way.
+    pub fn pipeline(&mut self, params: &Value, count: usize, in_flight: usize) -> Outcome<()> {
+        for _ in 0..in_flight.min(count) {
+            self.send_invoke(params)?;
+        }
+        for answered in 1..=count {
+            self.good_answer()?;
+            if answered + in_flight <= count {
+                self.send_invoke(params)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of one invocation's two frames.
+    pub fn sizes(&mut self, params: &Value) -> Outcome<Sizes> {
+        let request = self.send_invoke(params)?;
+        Ok(Sizes { request, answer: self.good_answer()?.len() })
+    }
+
+    fn call(&mut self, method: &str, params: &Value) -> Outcome<Value> {
+        self.send(method, params)?;
+        Ok(serde_json::from_str(&self.good_answer()?)?)
+    }
+
+    fn send_invoke(&mut self, params: &Value) -> Outcome<usize> {
+        let mut params: BTreeMap<&str, &Value> =
+            params.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect();
+        let key = Value::from(format!("bench-{}", self.calls));
+        params.insert("idempotencyKey", &key);
+        self.send("node.invoke", &serde_json::to_value(params)?)
+    }
+
+    /// Returns the bytes of the frame's text.
+    fn send(&mut self, method: &str, params: &Value) -> Outcome<usize> {
+        self.calls += 1;
+        let id = self.calls.to_string();
+        let frame = json!({"type": "req", "id": id, "method": method, "params": params}).to_string();
+        let bytes = frame.len();
+        self.socket.send(Message::text(frame))?;
+        Ok(bytes)
+    }
+
+    fn good_answer(&mut self) -> Outcome<String> {
+        let frame = self.frame_of("res")?;
+        // Read as text: parsing each answer would count our own work into the gateway's time.
+        let good = frame.contains("\"ok\":true") && !frame.contains("\"ok\":false");
+        if good { Ok(frame) } else { Err(format!("the gateway refused: {frame}").into()) }
+    }
+
+    /// The next frame of this type; events in between are passed over.
+    fn frame_of(&mut self, kind: &str) -> Outcome<String> {
+        let wanted = format!("\"type\":\"{kind}\"");
+        loop {
+            match self.socket.read()? {
+                Message::Text(text) if text.contains(&wanted) => return Ok(text.to_string()),
+                Message::Close(frame) => return Err(format!("the gateway closed: {frame:?}").into()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Reads exactly `bytes` bytes and drops them.
+pub fn discard(stream: &mut impl Read, buffer: &mut Vec<u8>, bytes: usize) -> std::io::Result<()> {
+    buffer.resize(bytes, 0);
+    stream.read_exact(buffer)
+}

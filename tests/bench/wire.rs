@@ -1,0 +1,232 @@
+//! `make bench`: start-up, memory and round trips of the release binary, driven from outside as a client drives it.
+//!
+//! Each figure stands beside its floor, measured in the same run: what the machine needs for the
+//! same bytes over the same kinds of sockets, or for the same process, without any of our work.
+//!
+//! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples.
+
+mod floor;
+mod gateway;
+
+use gateway::{Operator, Server};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// What every measurement may fail with; the first failure ends the run.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Requests under way at once in the throughput figures.
+const IN_FLIGHT: usize = 16;
+/// How long a server is left alone before its memory is read.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// One measured value and the least that the machine allows.
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    ours: f64,
+    floor: Option<f64>,
+    more_is_better: bool,
+}
+
+impl Figure {
+    /// How many times worse than the floor.
+    fn ratio(&self) -> Option<f64> {
+        let floor = self.floor?;
+        Some(if self.more_is_better { floor / self.ours } else { self.ours / floor })
+    }
+}
+
+fn main() -> ExitCode {
+    let mut json = false;
+    let mut share = 1;
+    for flag in std::env::args().skip(1) {
+        match flag.as_str() {
+            "--json" => json = true,
+            "--quick" => share = 10,
+            "--bench" => {} // from cargo
+            other => {
+                eprintln!("bench: unknown flag {other}; there are --json and --quick");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match measure(share) {
+        Ok(figures) if json => {
+            println!("{}", Value::from(figures.iter().map(as_json).collect::<Vec<_>>()));
+            ExitCode::SUCCESS
+        }
+        Ok(figures) => {
+            print_table(&figures);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// All figures, from a `share`th of the samples.
+fn measure(share: usize) -> Outcome<Vec<Figure>> {
+    let samples = |all: usize| (all / share).max(2);
+    let mut figures = vec![Figure {
+        name: "release binary",
+        unit: "KiB",
+        ours: std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0,
+        floor: None,
+        more_is_better: false,
+    }];
+    figures.push(cold_start(samples(20))?);
+    figures.extend(idle_memory()?);
+
+    let app = Server::start("app", &["--ask", "none"])?;
+    let mut operator = app.operator()?;
+    let node = operator.own_node()?;
+    let which = json!({"nodeId": node, "command": "system.which", "params": {"bins": ["sh"]}});
+    let run = json!({"nodeId": node, "command": "system.run", "params": {"command": [floor::TRUE]}});
+
+    let sizes = operator.sizes(&which)?;
+    let mut relay = floor::Relay::start(sizes)?;
+    figures.extend(percentiles(
+        ["system.which, sequential, p50", "system.which, sequential, p99"],
+        &sample(samples(3000), || operator.invoke(&which))?,
+        &sample(samples(3000), || relay.round_trip())?,
+    ));
+    figures.push(in_flight(&mut operator, &mut relay, &which, samples(20_000))?);
+
+    let mut runner = floor::Runner::start(operator.sizes(&run)?)?;
+    figures.extend(percentiles(
+        ["system.run /bin/true, sequential, p50", "system.run /bin/true, sequential, p99"],
+        &sample(samples(500), || operator.invoke(&run))?,
+        &sample(samples(500), || runner.run())?,
+    ));
+    Ok(figures)
+}
+
+/// From spawn with an empty state directory to the first `hello-ok`. Floor: start of a bare process.
+fn cold_start(count: usize) -> Outcome<Figure> {
+    let mut ours = Vec::new();
+    let mut floor = Vec::new();
+    for _ in 0..count {
+        let server = Server::prepare()?;
+        let started = Instant::now();
+        let server = server.spawn("gateway", &["run"])?;
+        server.operator()?;
+        ours.push(started.elapsed());
+
+        let started = Instant::now();
+        Command::new(floor::TRUE).stdin(Stdio::null()).status()?;
+        floor.push(started.elapsed());
+    }
+    Ok(Figure {
+        name: "gateway, cold start to hello-ok, p50",
+        unit: "ms",
+        ours: milliseconds(percentile(&mut ours, 50)),
+        floor: Some(milliseconds(percentile(&mut floor, 50))),
+        more_is_better: false,
+    })
+}
+
+/// Resident memory after [`IDLE`]. Floor: a bare process that sleeps.
+fn idle_memory() -> Outcome<Vec<Figure>> {
+    let gateway = Server::start("gateway", &["run"])?;
+    drop(gateway.operator()?);
+    let app = Server::start("app", &["--ask", "none"])?;
+    app.operator()?.own_node()?;
+    let mut sleeper = Command::new("sleep").arg("60").spawn()?;
+    std::thread::sleep(IDLE); // the measurement is what is resident after this much idling
+    let floor = resident_kib(sleeper.id());
+    sleeper.kill()?;
+    sleeper.wait()?;
+    let floor = Some(floor?);
+    let figure = |name, ours| Figure { name, unit: "KiB", ours, floor, more_is_better: false };
+    Ok(vec![
+        figure("gateway, idle, resident", resident_kib(gateway.pid())?),
+        figure("app in local mode, idle, resident", resident_kib(app.pid())?),
+    ])
+}
+
+/// Resident memory of a process, KiB.
+fn resident_kib(pid: u32) -> Outcome<f64> {
+    if cfg!(target_os = "linux") {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("the process has ended")?;
+        return Ok(line.trim().trim_end_matches(" kB").parse()?);
+    }
+    let output = Command::new("ps").args(["-o", "rss=", "-p", &pid.to_string()]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Calls a second with [`IN_FLIGHT`] under way on one connection. Floor: the relay, equally full.
+fn in_flight(operator: &mut Operator, relay: &mut floor::Relay, call: &Value, count: usize) -> Outcome<Figure> {
+    let rate = |elapsed: Duration| count as f64 / elapsed.as_secs_f64();
+    let started = Instant::now();
+    operator.pipeline(call, count, IN_FLIGHT)?;
+    let ours = rate(started.elapsed());
+    let started = Instant::now();
+    relay.pipeline(count, IN_FLIGHT)?;
+    let floor = Some(rate(started.elapsed()));
+    Ok(Figure { name: "system.which, 16 in flight", unit: "calls/s", ours, floor, more_is_better: true })
+}
+
+/// How long each of `count` calls takes, after a few that warm caches up.
+fn sample(count: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<Vec<Duration>> {
+    for _ in 0..count / 10 {
+        call()?;
+    }
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
+        call()?;
+        all.push(started.elapsed());
+    }
+    Ok(all)
+}
+
+fn percentiles(names: [&'static str; 2], ours: &[Duration], floor: &[Duration]) -> Vec<Figure> {
+    let microseconds = |all: &[Duration], share| percentile(&mut all.to_vec(), share).as_secs_f64() * 1e6;
+    names
+        .into_iter()
+        .zip([50, 99])
+        .map(|(name, share)| Figure {
+            name,
+            unit: "µs",
+            ours: microseconds(ours, share),
+            floor: Some(microseconds(floor, share)),
+            more_is_better: false,
+        })
+        .collect()
+}
+
+/// The value that `share` percent of the samples do not exceed.
+fn percentile(all: &mut [Duration], share: usize) -> Duration {
+    all.sort_unstable();
+    let place = (all.len() * share).div_ceil(100).saturating_sub(1);
+    all.get(place).copied().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn as_json(figure: &Figure) -> Value {
+    json!({"name": figure.name, "unit": figure.unit, "value": figure.ours, "floor": figure.floor, "ratio": figure.ratio()})
+}
+
+fn print_table(figures: &[Figure]) {
+    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+    println!("{:<42}{:>12}{:>12}{:>9}  unit", "figure", "ours", "floor", "ratio");
+    for figure in figures {
+        println!(
+            "{:<42}{:>12}{:>12}{:>9}  {}",
+            figure.name,
+            shown(Some(figure.ours)),
+            shown(figure.floor),
+            figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
+            figure.unit
+        );
+    }
+}
