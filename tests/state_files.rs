@@ -303,10 +303,17 @@ fn sec_a121_a_token_that_others_could_have_written_or_read_serves_nobody() {
     fs::hard_link(hard.approvals_path(), hard.join("elsewhere.json")).unwrap();
     refuses(&hard, "a hard link");
 
-    for loose in [0o644, 0o640, 0o604, 0o666, 0o620] {
-        let readable = with_token(GOOD);
-        set_mode(&readable.approvals_path(), loose);
-        refuses(&readable, &format!("mode {loose:o}"));
+    for writable in [0o666, 0o620, 0o602] {
+        let loose = with_token(GOOD);
+        set_mode(&loose.approvals_path(), writable);
+        refuses(&loose, &format!("mode {writable:o}: others may have written it"));
+    }
+    for readable in [0o644, 0o640, 0o604] {
+        let loose = with_token(GOOD);
+        set_mode(&loose.approvals_path(), readable);
+        let (ran, log) = serves(&loose, GOOD);
+        assert!(log.contains("exec-approvals.json"), "mode {readable:o} is reported: {log}");
+        assert!(!ran || mode(&loose.approvals_path()) == 0o600, "mode {readable:o}: refused, or repaired first: {log}");
     }
 
     let directory = with_token(GOOD);
