@@ -160,8 +160,10 @@ pub fn words_of(finished: &Finished) -> String {
 
 /// [`Process::run`] for something that must fail and give a reason.
 pub fn must_fail(command: Command, what: &str) -> String {
-    let finished = Process::run(command);
-    assert!(finished.code.is_some_and(|code| code != 0), "{what}: {finished:?}");
+    let mut process = Process::spawn(command);
+    let status = wait_until(&format!("a refused start: {what}"), || process.ended());
+    let finished = process.finish();
+    assert!(status.code().is_some_and(|code| code != 0), "{what}: {finished:?}");
     assert!(!finished.stderr.trim().is_empty(), "{what}: no reason given");
     assert!(!finished.stderr.contains("panicked"), "{what}: {}", finished.stderr);
     words_of(&finished)
