@@ -206,7 +206,7 @@ fn sec_a100_spelling_tricks_do_not_pass() {
 #[test]
 fn sec_a103_no_secret_of_ours_reaches_a_command() {
     let scratch = Scratch::new();
-    scratch.approvals(&allowing(&["env"]));
+    scratch.approvals(&allowing_everything());
     let marker = "marker-0f6c9f2d41";
     let secrets = [
         "OPENCLAW_GATEWAY_TOKEN",

@@ -142,6 +142,7 @@ fn sec_a110_another_user_is_refused_before_the_request_is_read() {
         return;
     }
     let (scratch, _app, exec) = permissive();
+    wait_for_node(&scratch); // all sockets are there: from now on modes may be loosened
     // The other user can come as far as connect: only the peer check is left.
     set_mode(scratch.path(), 0o711);
     set_mode(&scratch.state(), 0o711);

@@ -29,7 +29,7 @@ fn sockets(scratch: &Scratch) -> Vec<PathBuf> {
 
 #[test]
 fn mac_debug_runs_a_command_and_passes_on_what_it_did() {
-    let (scratch, _app) = local(&["echo", "false", "cat", "pwd", "env", "sleep"]);
+    let (scratch, _app) = local(&["echo", "false", "cat", "pwd", "printenv", "sleep"]);
     let ran = scratch.mac_debug(&["run", "--", "echo", "two words", "--json"]);
     assert_eq!((ran.code, &*ran.stdout), (Some(0), "two words --json\n"), "{ran:?}");
     let failed = scratch.mac_debug(&["run", "--", "false"]);
@@ -38,7 +38,7 @@ fn mac_debug_runs_a_command_and_passes_on_what_it_did() {
     assert!(error.code == Some(1) && error.stdout.is_empty() && error.stderr.contains("/nowhere/at/all"), "{error:?}");
     let directory = scratch.mac_debug(&["run", "--cwd", scratch.path().to_str().unwrap(), "--", "pwd"]);
     assert_eq!(directory.stdout.trim(), scratch.path().to_str().unwrap(), "{directory:?}");
-    let variable = scratch.mac_debug(&["run", "--env", "GREETING=hello there", "--", "env"]);
+    let variable = scratch.mac_debug(&["run", "--env", "GREETING=hello there", "--", "printenv"]);
     assert!(variable.stdout.lines().any(|line| line == "GREETING=hello there"), "{variable:?}");
     let limited = scratch.mac_debug(&["run", "--timeout", "1", "--", "sleep", "30"]);
     assert!(limited.code.is_some_and(|code| code != 0), "{limited:?}");
