@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Finished, Gateway, Options, Process, TOKEN, children, wait_until};
+use support::{Finished, Gateway, Process, TOKEN, children, wait_until};
 use support_exec::*;
 
 /// An app in which everything runs unasked, with its node connected.
@@ -488,7 +488,7 @@ fn run_through_node(impostor: Impostor, node_flags: &[&str]) -> (Finished, usize
     let scratch = Scratch::new();
     make_dir(&scratch.state());
     let requests = serve(&scratch, impostor);
-    let gateway = Gateway::start(Options::default().no_tcp());
+    let gateway = Gateway::new();
     let socket = gateway.socket();
     let arguments = ["node", "run", "--socket", socket.to_str().unwrap(), "--exec-host", "app"];
     let mut command = scratch.openclaw(&[&arguments, node_flags].concat());
@@ -536,7 +536,7 @@ fn a_node_without_its_app_refuses_and_runs_nothing() {
     scratch.approvals(&json!({
         "version": 1, "socket": { "token": "t".repeat(32) }, "defaults": { "security": "full", "ask": "off" },
     }));
-    let gateway = Gateway::start(Options::default().no_tcp());
+    let gateway = Gateway::new();
     let socket = gateway.socket();
     let node_with = |exec_host: &str| {
         let mut command =
