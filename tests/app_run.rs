@@ -337,7 +337,7 @@ fn sec_a123_a_run_may_outlast_what_the_official_client_waits() {
     let run = Process::spawn(scratch.mac_debug_command(&[
         "run",
         "--timeout",
-        "60",
+        "60000",
         "--",
         "sh",
         "-c",

@@ -41,7 +41,7 @@ fn mac_debug_runs_a_command_and_passes_on_what_it_did() {
     let variable = scratch.mac_debug(&["run", "--env", "GREETING=hello there", "--", "printenv"]);
     assert!(variable.stdout.lines().any(|line| line == "GREETING=hello there"), "{variable:?}");
     let limited = scratch.mac_debug(&["run", "--timeout", "1000", "--", "sleep", "30"]);
-    assert!(limited.code.is_some_and(|code| code != 0), "{limited:?}");
+    assert_eq!(limited.code, Some(124), "{limited:?}");
     let json = scratch.mac_debug(&["run", "--json", "--", "echo", "hi"]).json();
     assert!(json.to_string().contains("hi\\n"), "{json}");
 }
