@@ -200,7 +200,8 @@ impl Run {
                 crate::log!("node", "the app could not be asked: {unreachable}");
                 Some(self.refused(Refusal {
                     code: "UNAVAILABLE",
-                    message: "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable".to_owned(),
+                    // The original's text, and then why: the caller cannot see this node's log.
+                    message: format!("COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable: {unreachable}"),
                     reason: Some("companion-unavailable"),
                 }))
             }
