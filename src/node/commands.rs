@@ -198,12 +198,12 @@ impl Run {
             Err(HostUnreachable::Cancelled) => None,
             Err(unreachable) => {
                 crate::log!("node", "the app could not be asked: {unreachable}");
-                Some(self.refused(Refusal {
-                    code: "UNAVAILABLE",
-                    // The original's text, and then why: the caller cannot see this node's log.
-                    message: format!("COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable: {unreachable}"),
-                    reason: Some("companion-unavailable"),
-                }))
+                let mut message = "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable".to_owned();
+                if let HostUnreachable::Token(_) = unreachable {
+                    // Nothing is wrong with the app, the document is broken: the caller must hear that (A139).
+                    message = format!("{message}: {unreachable}");
+                }
+                Some(self.refused(Refusal { code: "UNAVAILABLE", message, reason: Some("companion-unavailable") }))
             }
         }
     }
