@@ -9,6 +9,7 @@ pub mod status;
 use crate::app::supervisor::{credentials, operator_client};
 use crate::client::{CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface};
 use crate::limits;
+use crate::protocol::error::WireError;
 use crate::protocol::text;
 use crate::state::config::{Config, SharedSecret};
 use crate::state::pins::GatewayPins;
@@ -50,6 +51,10 @@ impl fmt::Display for InspectError {
         match self {
             Self::State(error) => error.fmt(f),
             Self::Connect(error) => error.fmt(f),
+            // A node's refusal comes wrapped twice; its own sentence says it all.
+            Self::Call(CallError::Refused(error)) if nodes_own_words(error).is_some() => {
+                f.write_str(&text::visible(nodes_own_words(error).unwrap_or_default()))
+            }
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
             Self::Usage(what) => f.write_str(what),
@@ -58,6 +63,11 @@ impl fmt::Display for InspectError {
 }
 
 impl std::error::Error for InspectError {}
+
+/// `details.nodeError.message`
+fn nodes_own_words(error: &WireError) -> Option<&str> {
+    error.details.as_ref()?.pointer("/nodeError/message")?.as_str()
+}
 
 impl From<StateError> for InspectError {
     fn from(error: StateError) -> Self {
