@@ -149,15 +149,9 @@ fn start_local(
     let credentials = credentials(&config).map_err(SupervisorError::State)?;
     let pins = Arc::new(GatewayPins::new(state));
     let gateway = attach(state, config, tcp, &pins)?;
-    let surface = node::surface();
     let endpoint = match &gateway {
         Attached::Ours(gateway) => {
-            let surface = gateway::pairing::Surface {
-                caps: surface.caps,
-                commands: surface.commands,
-                permissions: surface.permissions,
-            };
-            gateway.set_local_app(device.id(), surface);
+            gateway.set_local_app(device.id(), node::surface());
             Endpoint::Socket(gateway.socket_path().to_path_buf())
         }
         Attached::Running(endpoint) => {

@@ -10,8 +10,10 @@ pub mod options;
 mod pending;
 pub mod reconnect;
 
+pub use crate::protocol::connect::Role;
+pub use crate::protocol::node::Surface;
 pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
 pub use handshake::Hello;
-pub use options::{ConnectOptions, Credentials, Role, Surface};
+pub use options::{ConnectOptions, Credentials};

@@ -221,11 +221,11 @@ impl Gateway {
         let mut threads = Vec::new();
         for listener in listeners {
             let core = Arc::clone(&core);
-            threads.push(service("accept-tcp", move || accept::tcp(&core, &listener))?);
+            threads.push(service("accept-tcp", move || accept::run(&core, &listener))?);
         }
         let unix = socket.listener().try_clone().map_err(GatewayError::System)?;
         let for_unix = Arc::clone(&core);
-        threads.push(service("accept-unix", move || accept::unix(&for_unix, &unix))?);
+        threads.push(service("accept-unix", move || accept::run(&for_unix, &unix))?);
         let for_timer = Arc::clone(&core);
         threads.push(service("timer", move || invocations::timer(&for_timer))?);
         Ok(Self { core, _lock: lock, socket, port, threads })

@@ -6,6 +6,7 @@ use super::scope::{self, Role};
 use crate::identity::{random, secret};
 use crate::limits;
 use crate::protocol::connect::{ClientInfo, normalised};
+pub use crate::protocol::node::Surface;
 use crate::state::StateError;
 use crate::state::paths::StateDir;
 use crate::state::store::Store;
@@ -38,28 +39,6 @@ impl std::fmt::Display for RecordError {
 impl From<StateError> for RecordError {
     fn from(error: StateError) -> Self {
         Self::State(error)
-    }
-}
-
-/// What a node offers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Surface {
-    /// `system`, `canvas` …
-    #[serde(default)]
-    pub caps: Vec<String>,
-    /// Commands.
-    #[serde(default)]
-    pub commands: Vec<String>,
-    /// Permissions that the node's machine grants it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permissions: Option<BTreeMap<String, bool>>,
-}
-
-impl Surface {
-    /// Whether `other` offers nothing that this one does not.
-    fn holds(&self, other: &Self) -> bool {
-        other.caps.iter().all(|cap| self.caps.contains(cap))
-            && other.commands.iter().all(|command| self.commands.contains(command))
     }
 }
 

@@ -73,6 +73,34 @@ const CONNECT: &[Member] = &[
     may("modelCatalog", Kind::Any),
 ];
 
+/// As what a connection logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Gives orders.
+    Operator,
+    /// Offers a machine's commands.
+    Node,
+}
+
+impl Role {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Node => "node",
+        }
+    }
+
+    /// The exact word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "operator" => Some(Self::Operator),
+            "node" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
 /// Who connects. `id` and `mode` are claims, never credentials.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

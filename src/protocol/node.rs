@@ -34,6 +34,28 @@ pub mod name {
     pub const EXEC_STARTED: &str = "exec.started";
 }
 
+/// What a node offers: `caps`, `commands`, `permissions` of `connect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surface {
+    /// `system`, `canvas` …
+    #[serde(default)]
+    pub caps: Vec<String>,
+    /// Commands.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Permissions by name; absent on a host that has none to speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<BTreeMap<String, bool>>,
+}
+
+impl Surface {
+    /// Whether `other` offers nothing that this one does not.
+    pub fn holds(&self, other: &Self) -> bool {
+        other.caps.iter().all(|cap| self.caps.contains(cap))
+            && other.commands.iter().all(|command| self.commands.contains(command))
+    }
+}
+
 /// Payload of `node.invoke.request`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
