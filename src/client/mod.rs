@@ -1,6 +1,7 @@
 //! A connection to a gateway, ours or the official one: where it is, the handshake, request
 //! matching, when to try again.
 
+pub mod attach;
 pub mod connection;
 pub mod endpoint;
 pub mod error;

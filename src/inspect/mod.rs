@@ -7,7 +7,9 @@ pub mod run;
 pub mod status;
 
 use crate::app::supervisor::{credentials, operator_client};
-use crate::client::{CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface};
+use crate::client::{
+    CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, attach,
+};
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::text;
@@ -106,13 +108,16 @@ impl Target {
         }
         let credentials = credentials(&config).unwrap_or_default();
         let socket = state.gateway_socket();
-        let endpoint = if socket.symlink_metadata().is_ok() {
-            Endpoint::Socket(socket)
-        } else {
-            Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port: config.port }
-        };
-        // A read-only command must not create a file (row H25), so a first contact is not pinned.
-        Ok(Self { state, config, endpoint, credentials, pins: None })
+        if socket.symlink_metadata().is_ok() {
+            return Ok(Self { endpoint: Endpoint::Socket(socket), state, config, credentials, pins: None });
+        }
+        let port = config.port;
+        let pins = GatewayPins::new(&state);
+        let pinned = attach::is_pinned(&pins, port)?;
+        attach::check(port, pinned).map_err(|held| InspectError::Usage(held.to_string()))?;
+        // Looking must not create a file (row H25), so a first contact is not pinned here.
+        let pins = pinned.then(|| Arc::new(pins));
+        Ok(Self { endpoint: attach::on_port(port), state, config, credentials, pins })
     }
 
     /// Connects, asking for these scopes.
