@@ -53,9 +53,11 @@ impl fmt::Display for InspectError {
         match self {
             Self::State(error) => error.fmt(f),
             Self::Connect(error) => error.fmt(f),
-            // A node's refusal comes wrapped twice; its own sentence says it all.
+            // A node's refusal comes wrapped twice; its own sentence and code say it all.
             Self::Call(CallError::Refused(error)) if nodes_own_words(error).is_some() => {
-                f.write_str(&text::visible(nodes_own_words(error).unwrap_or_default()))
+                let (code, message) = nodes_own_words(error).unwrap_or_default();
+                f.write_str(&text::visible(message))?;
+                if message.starts_with(code) { Ok(()) } else { write!(f, " ({})", text::visible(code)) }
             }
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
@@ -66,9 +68,10 @@ impl fmt::Display for InspectError {
 
 impl std::error::Error for InspectError {}
 
-/// `details.nodeError.message`
-fn nodes_own_words(error: &WireError) -> Option<&str> {
-    error.details.as_ref()?.pointer("/nodeError/message")?.as_str()
+/// `code` and `message` of `details.nodeError`.
+fn nodes_own_words(error: &WireError) -> Option<(&str, &str)> {
+    let nested = error.details.as_ref()?.get("nodeError")?;
+    Some((nested.get("code")?.as_str()?, nested.get("message")?.as_str()?))
 }
 
 impl From<StateError> for InspectError {
