@@ -244,7 +244,7 @@ pub fn event(call: &Call<'_>) -> Result<Reply, WireError> {
             Some(payload) if exec_event(node, event, &payload) => return Ok(Reply::Now(json!({"ok": true}))),
             Some(_) => (false, "unmatched_exec_event"),
         },
-        "node.host.stats" => host_stats(call, node, payload),
+        name::HOST_STATS => host_stats(call, node, payload),
         "node.presence.alive" => (true, "updated"),
         _ => (false, "unsupported_event"),
     };

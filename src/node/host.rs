@@ -3,7 +3,8 @@
 use crate::client::{Role, Surface};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::node::name;
-use crate::sys::platform;
+use crate::sys::{host_stats, platform};
+use serde_json::{Value, json};
 
 /// As whom a node connects.
 pub const ROLE: Role = Role::Node;
@@ -12,9 +13,35 @@ pub const ROLE: Role = Role::Node;
 pub fn surface() -> Surface {
     Surface {
         caps: vec!["system".to_owned()],
-        commands: [name::RUN, name::RUN_PREPARE, name::WHICH].map(str::to_owned).to_vec(),
+        commands: [
+            name::RUN,
+            name::RUN_PREPARE,
+            name::WHICH,
+            name::EXEC_APPROVALS_GET,
+            name::EXEC_APPROVALS_SET,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         permissions: None,
     }
+}
+
+/// `node.event` with this machine's load; none where the system does not tell.
+pub fn stats_event() -> Option<Value> {
+    let stats = host_stats::read()?;
+    let mut payload = json!({
+        "cpuCount": stats.cpu_count,
+        "memoryTotalBytes": stats.memory_total,
+        "memoryFreeBytes": stats.memory_free,
+    });
+    if let Some(load) = stats.load_average {
+        payload["loadAverage"] = json!(load);
+    }
+    if let Some((total, available)) = stats.disk {
+        payload["diskTotalBytes"] = json!(total);
+        payload["diskAvailableBytes"] = json!(available);
+    }
+    Some(json!({"event": name::HOST_STATS, "payloadJSON": payload.to_string()}))
 }
 
 /// `client` of `connect`.
