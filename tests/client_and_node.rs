@@ -373,6 +373,7 @@ fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) 
         host: Host::of_this_process(None),
         policy: Arc::new(RunsAll),
         exec_host,
+        policy_editor: None,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);

@@ -13,15 +13,9 @@ pub const ROLE: Role = Role::Node;
 pub fn surface() -> Surface {
     Surface {
         caps: vec!["system".to_owned()],
-        commands: [
-            name::RUN,
-            name::RUN_PREPARE,
-            name::WHICH,
-            name::EXEC_APPROVALS_GET,
-            name::EXEC_APPROVALS_SET,
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        commands: [name::RUN, name::RUN_PREPARE, name::WHICH, name::EXEC_APPROVALS_GET, name::EXEC_APPROVALS_SET]
+            .map(str::to_owned)
+            .to_vec(),
         permissions: None,
     }
 }

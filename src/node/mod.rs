@@ -5,6 +5,7 @@ pub mod commands;
 pub mod exec_host_client;
 mod host;
 mod invocations;
+pub mod policy_edits;
 
 pub use commands::ExecHost;
 pub use host::surface;
@@ -23,6 +24,7 @@ use crate::sys::poll::{self, Interest};
 use crate::sys::wake::Wake;
 use commands::Commands;
 use invocations::{Invocations, RecentRuns};
+use policy_edits::PolicyEditor;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub struct NodeOptions {
     pub policy: Arc<dyn PolicySource>,
     /// Who runs commands.
     pub exec_host: ExecHost,
+    /// Who serves `system.execApprovals.*`; none does not.
+    pub policy_editor: Option<PolicyEditor>,
 }
 
 impl NodeOptions {
@@ -183,6 +187,7 @@ impl Node {
                 host: options.host,
                 policy: options.policy,
                 exec_host: options.exec_host,
+                policy_editor: options.policy_editor,
                 requester,
             }),
             recent: Arc::new(RecentRuns::default()),

@@ -55,9 +55,8 @@ fn sysctl_number<T: Copy + Default>(name: &std::ffi::CStr) -> Option<T> {
     let mut length = size_of::<T>();
     // SAFETY: `name` ends with a NUL; value and length name live memory of that size; nothing is
     // set. Only used with integers, for which every bit pattern is a value.
-    let result = unsafe {
-        libc::sysctlbyname(name.as_ptr(), (&raw mut value).cast(), &raw mut length, std::ptr::null_mut(), 0)
-    };
+    let result =
+        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut value).cast(), &raw mut length, std::ptr::null_mut(), 0) };
     (result == 0 && length == size_of::<T>()).then_some(value)
 }
 
