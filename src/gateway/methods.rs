@@ -3,7 +3,7 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_node, methods_pairing, now_ms, registry};
+use super::{Core, methods_node, methods_pairing, methods_policy, now_ms, registry};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -67,6 +67,9 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
     ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
     ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("exec.approvals.node.get", Access::Scope(scope::ADMIN), methods_policy::node_get),
+    ("exec.approvals.node.set", Access::Scope(scope::ADMIN), methods_policy::node_set),
+    ("node.invoke.progress", Access::Node, methods_node::invoke_progress),
     ("node.invoke.result", Access::Node, methods_node::invoke_result),
     ("node.event", Access::Node, methods_node::event),
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),

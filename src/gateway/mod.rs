@@ -10,6 +10,7 @@ pub mod invocations;
 pub mod methods;
 pub mod methods_node;
 pub mod methods_pairing;
+pub mod methods_policy;
 pub mod pairing;
 pub mod registry;
 pub mod run_guard;

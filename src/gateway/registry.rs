@@ -101,7 +101,7 @@ pub fn presence(core: &Core) -> Vec<Value> {
     let platform = std::env::consts::OS;
     let host = &core.host_name;
     let mut rows = vec![json!({
-        "host": host, "version": super::VERSION, "platform": platform, "mode": "gateway", "reason": "self",
+        "host": host, "version": super::VERSION, "platform": platform, "deviceFamily": crate::sys::platform::device_family(), "mode": "gateway", "reason": "self",
         "instanceId": core.boot_id, "text": format!("Gateway: {host} · mode gateway · reason self"),
         "ts": clock::wall_ms(),
     })];
@@ -132,7 +132,7 @@ fn presence_row(session: &Session) -> Value {
     put("scopes", (session.role == Role::Operator).then(|| json!(session.scopes)));
     put("instanceId", session.device_id.as_deref().or(client.instance_id.as_deref()).map(Value::from));
     put("reason", Some("connect".into()));
-    put("text", Some(format!("{}: {name} · mode {}", session.role.word(), client.mode).into()));
+    put("text", Some(format!("Node: {name} · mode {}", client.mode).into()));
     put("ts", Some(session.connected_at_ms.into()));
     Value::Object(row)
 }
