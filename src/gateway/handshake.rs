@@ -494,7 +494,7 @@ fn hello_ok(core: &Core, session: &Session, entry: &Entry) -> Value {
         "features": {"methods": super::methods::names(), "events": event::ALL, "capabilities": []},
         "snapshot": {
             "presence": presence,
-            "health": super::methods::health(),
+            "health": super::methods::health(core),
             "stateVersion": core.registry.version(),
             "uptimeMs": core.uptime_ms(),
         },

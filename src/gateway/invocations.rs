@@ -3,7 +3,7 @@
 //! Source: spec gateway §5 "Invocation"; cases A54, A56.
 
 use super::session::{Run, Session};
-use super::{Core, event, now_ms};
+use super::{Core, event, now_ms, registry};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::error::WireError;
@@ -396,6 +396,7 @@ pub fn timer(core: &Arc<Core>) {
         if now >= next_tick {
             next_tick = now + limits::TICK_INTERVAL;
             core.registry.broadcast(event::TICK, &json!({"ts": now_ms()}), None, None);
+            registry::tell_health(core);
         }
     }
 }

@@ -53,7 +53,7 @@ type Run = fn(&Call<'_>) -> Result<Reply, WireError>;
 
 /// Every method.
 const METHODS: &[(&str, Access, Run)] = &[
-    ("health", Access::Anyone, |_| Ok(Reply::Now(health()))),
+    ("health", Access::Anyone, |call| Ok(Reply::Now(health(call.core)))),
     ("status", Access::Scope(scope::READ), status),
     ("system-presence", Access::Scope(scope::READ), presence),
     ("node.list", Access::Scope(scope::READ), methods_node::list),
@@ -113,9 +113,10 @@ pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -
     Ok(())
 }
 
-/// The health document; needs no scope, so it says nothing about anybody.
-pub fn health() -> Value {
-    json!({"ok": true, "ts": now_ms(), "durationMs": 0, "channels": {}, "channelOrder": [],
+/// The health document: whether what is decided here can be kept. It needs no scope, so it says
+/// nothing about anybody.
+pub fn health(core: &Core) -> Value {
+    json!({"ok": !core.pairing().is_failing(), "ts": now_ms(), "durationMs": 0, "channels": {}, "channelOrder": [],
         "agents": [], "plugins": {"loaded": [], "errors": []}})
 }
 

@@ -4,6 +4,7 @@ use crate::client::{Role, Surface};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::node::name;
 use crate::sys::{host_stats, platform};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// As whom a node connects.
@@ -20,22 +21,32 @@ pub fn surface() -> Surface {
     }
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    cpu_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_average: Option<[f64; 3]>,
+    memory_total_bytes: u64,
+    memory_free_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_total_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_available_bytes: Option<u64>,
+}
+
 /// `node.event` with this machine's load; none where the system does not tell.
 pub fn stats_event() -> Option<Value> {
-    let stats = host_stats::read()?;
-    let mut payload = json!({
-        "cpuCount": stats.cpu_count,
-        "memoryTotalBytes": stats.memory_total,
-        "memoryFreeBytes": stats.memory_free,
-    });
-    if let Some(load) = stats.load_average {
-        payload["loadAverage"] = json!(load);
-    }
-    if let Some((total, available)) = stats.disk {
-        payload["diskTotalBytes"] = json!(total);
-        payload["diskAvailableBytes"] = json!(available);
-    }
-    Some(json!({"event": name::HOST_STATS, "payloadJSON": payload.to_string()}))
+    let found = host_stats::read()?;
+    let stats = Stats {
+        cpu_count: found.cpu_count,
+        load_average: found.load_average,
+        memory_total_bytes: found.memory_total,
+        memory_free_bytes: found.memory_free,
+        disk_total_bytes: found.disk.map(|(total, _)| total),
+        disk_available_bytes: found.disk.map(|(_, available)| available),
+    };
+    Some(json!({"event": name::HOST_STATS, "payloadJSON": serde_json::to_string(&stats).ok()?}))
 }
 
 /// `client` of `connect`.

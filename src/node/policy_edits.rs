@@ -12,7 +12,9 @@ use crate::state::approvals::edit::{Edit, EditError};
 use crate::state::approvals::{ApprovalsDocument, RemoteEdits, Snapshot};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::wake::Wake;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,11 +46,9 @@ impl PolicyEditor {
     pub fn get(&self, params: Option<&str>) -> Result<String, NodeError> {
         let params = members(params)?;
         let ensured = self.document.ensure().and_then(|()| self.document.snapshot_for_wire());
-        let mut answer = wire(&ensured.map_err(|error| refused(&error.into()))?);
-        if params.get("includeResolvedDefaults") == Some(&Value::Bool(true)) {
-            answer["resolvedDefaults"] = self.document.resolved_defaults();
-        }
-        Ok(answer.to_string())
+        let snapshot = ensured.map_err(|error| refused(&error.into()))?;
+        let resolved = params.get("includeResolvedDefaults") == Some(&Value::Bool(true));
+        Ok(wire(&snapshot, resolved.then(|| self.document.resolved_defaults())))
     }
 
     /// `{file, baseHash}` → the new state.
@@ -67,7 +67,7 @@ impl PolicyEditor {
         let snapshot = self.document.apply(&edit).map_err(|error| refused(&error))?;
         let what = if edit.loosened.is_empty() { "tightened".to_owned() } else { edit.loosened.join("; ") };
         crate::log!("node", "approvals document: edited ({}): {what}", caller.requester);
-        Ok(wire(&snapshot).to_string())
+        Ok(wire(&snapshot, None))
     }
 
     /// Tightening needs nobody; loosening needs the owner's word, in the document or now.
@@ -124,8 +124,20 @@ fn members(params: Option<&str>) -> Result<Map<String, Value>, NodeError> {
     }
 }
 
-fn wire(snapshot: &Snapshot) -> Value {
-    json!({"path": snapshot.path, "exists": snapshot.exists, "hash": snapshot.hash, "file": snapshot.file})
+fn wire(snapshot: &Snapshot, resolved_defaults: Option<Value>) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'a> {
+        path: &'a Path,
+        exists: bool,
+        file: &'a Value,
+        hash: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resolved_defaults: Option<Value>,
+    }
+    let Snapshot { path, exists, hash, file } = snapshot;
+    // A path that is not UTF-8 cannot be said; nothing else here can fail.
+    serde_json::to_string(&Answer { path, exists: *exists, file, hash, resolved_defaults }).unwrap_or_default()
 }
 
 /// The original's prefix. Source: spec exec e.7.
