@@ -388,7 +388,16 @@ fn a_node_answers_events_first_and_once() {
     with_node(Script::new(), |script| {
         let (mut seat, node) = script.logged_in();
         assert_eq!((&node["role"], &node["scopes"]), (&json!("node"), &json!([])));
-        assert_eq!(node["commands"], json!(["system.run", "system.run.prepare", "system.which"]));
+        assert_eq!(
+            node["commands"],
+            json!([
+                "system.run",
+                "system.run.prepare",
+                "system.which",
+                "system.execApprovals.get",
+                "system.execApprovals.set"
+            ])
+        );
         assert_eq!(node["auth"]["token"], TOKEN);
 
         seat.invoke(&node, "w", "system.which", r#"{"bins":["sh","no-such-bin","../sh","bin/sh"]}"#, 5_000, "w");
