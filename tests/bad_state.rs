@@ -9,12 +9,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use support::{
-    Client, Connect, Device, Gateway, Options, Process, Stream, Surface, TOKEN, TempDir, Upgrade, free_port, mode,
-    openclaw, wait_until,
+    Client, Connect, Device, Finished, Gateway, Options, Process, Stream, Surface, TOKEN, TempDir, Upgrade, free_port,
+    mode, openclaw, wait_until,
 };
 
 /// What the gateway stores, and what it may do with a loosened mode: repair it, or refuse a file
@@ -68,6 +69,8 @@ fn stored() -> (Rc<TempDir>, Known) {
     let known = Known::pair(&gateway);
     // Something waits in every record.
     Client::login(&gateway, &Connect::node(&Device::new(), &Surface::linux(&["system.run"])));
+    let wider = Connect::cli(&["operator.read"]).device(&known.device);
+    assert_eq!(Client::tcp(&gateway).connect(&wider).unwrap_err()["details"]["reason"], "role-upgrade");
     let state = Rc::clone(&gateway.state);
     gateway.stop();
     for (file, _) in FILES {
@@ -78,6 +81,21 @@ fn stored() -> (Rc<TempDir>, Known) {
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Starts a gateway; whether it came up, and what it said until it ended or was stopped.
+fn try_to_start(state: &Rc<TempDir>) -> (bool, Finished) {
+    let mut process = Process::spawn(Options::default().state(state).no_config().command(free_port()));
+    let up = wait_until("a start or an end", || {
+        if process.ended().is_some() {
+            return Some(false);
+        }
+        UnixStream::connect(state.join("gateway.sock")).is_ok().then_some(true)
+    });
+    if up {
+        process.signal(libc::SIGTERM);
+    }
+    (up, process.finish())
 }
 
 /// Every file, spoilt in every way, one after the other, before the start.
@@ -100,12 +118,25 @@ fn a_spoilt_file_at_start_is_named_and_kept() {
         ];
         for (how, bytes) in spoilt {
             fs::write(&path, bytes).unwrap();
-            let ended = Options::default().state(&state).no_config().run_to_end();
+            let (up, ended) = try_to_start(&state);
             let told = format!("{file}, {how}: {ended:?}");
-            assert!(ended.code.is_some_and(|code| code != 0 && code != 101), "{told}");
             assert!(ended.stderr.contains(path.file_name().unwrap().to_str().unwrap()), "it names the file: {told}");
             assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains(TOKEN), "{told}");
-            assert_eq!(fs::read(&path).unwrap(), bytes, "it stays as it is: {told}");
+            if up {
+                // A key that is none is put aside, and a new one made: without it nothing could start.
+                assert_eq!(*file, "identity/gateway.json", "{told}");
+                let aside: Vec<_> = fs::read_dir(path.parent().unwrap())
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path())
+                    .filter(|path| path.to_str().unwrap().contains(".broken-"))
+                    .collect();
+                assert_eq!(aside.len(), 1, "{told}");
+                assert_eq!(fs::read(&aside[0]).unwrap(), bytes, "{told}");
+                fs::remove_file(&aside[0]).unwrap();
+            } else {
+                assert!(ended.code.is_some_and(|code| code != 0 && code != 101), "{told}");
+                assert_eq!(fs::read(&path).unwrap(), bytes, "it stays as it is: {told}");
+            }
         }
         fs::write(&elsewhere, &good).unwrap();
         fs::remove_file(&path).unwrap();
@@ -131,16 +162,7 @@ fn a_file_that_others_may_read_is_repaired_or_refused() {
     for (file, expected) in FILES {
         let path = state.join(file);
         set_mode(&path, 0o644);
-        let mut process = Process::spawn(Options::default().state(&state).no_config().command(free_port()));
-        let socket = state.join("gateway.sock");
-        let up = wait_until("a start or an end", || {
-            if process.ended().is_some() {
-                return Some(false);
-            }
-            std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(true)
-        });
-        process.signal(libc::SIGTERM);
-        let ended = process.finish();
+        let (up, ended) = try_to_start(&state);
         match expected {
             Loosened::Repaired => assert!(up && mode(&path) == 0o600, "{file}: {ended:?}"),
             Loosened::Refused => assert!(!up && ended.stderr.contains("others may read"), "{file}: {ended:?}"),
