@@ -10,6 +10,7 @@ use crate::exec::document::DocumentPolicy;
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
+use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::state::approvals::ApprovalsDocument;
@@ -86,7 +87,12 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let host = AppHost::start(&state, ask.open()).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let local = match config.mode {
-        GatewayMode::Local => Some(start_local(&state, config, tcp, &approvals)?),
+        GatewayMode::Local => {
+            // Only somebody in front of this machine may confirm an edit from outside (H15).
+            let person = (ask == Backend::Terminal).then(|| Arc::clone(host.person()));
+            let editor = PolicyEditor { document: Arc::clone(&approvals), person };
+            Some(start_local(&state, config, tcp, &approvals, editor)?)
+        }
         GatewayMode::Remote => {
             crate::log!(
                 "app",
@@ -137,6 +143,7 @@ fn start_local(
     config: Config,
     tcp: bool,
     approvals: &Arc<ApprovalsDocument>,
+    policy_editor: PolicyEditor,
 ) -> Result<Local, SupervisorError> {
     let device =
         Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
@@ -165,6 +172,7 @@ fn start_local(
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
         exec_host: commands::ExecHost::App(exec_host),
+        policy_editor: Some(policy_editor),
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);

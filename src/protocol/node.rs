@@ -18,12 +18,18 @@ pub mod name {
     pub const WHICH: &str = "system.which";
     /// Prefix of the policy commands, reachable only through dedicated methods.
     pub const EXEC_APPROVALS: &str = "system.execApprovals.";
+    /// Shows the policy.
+    pub const EXEC_APPROVALS_GET: &str = "system.execApprovals.get";
+    /// Replaces the policy.
+    pub const EXEC_APPROVALS_SET: &str = "system.execApprovals.set";
     /// Gateway to node: do this.
     pub const INVOKE_REQUEST: &str = "node.invoke.request";
     /// Gateway to node: stop doing this.
     pub const INVOKE_CANCEL: &str = "node.invoke.cancel";
     /// Node to gateway: the outcome.
     pub const INVOKE_RESULT: &str = "node.invoke.result";
+    /// Node to gateway: output so far.
+    pub const INVOKE_PROGRESS: &str = "node.invoke.progress";
     /// Node to gateway: something happened.
     pub const NODE_EVENT: &str = "node.event";
     /// A run has ended.
@@ -32,6 +38,8 @@ pub mod name {
     pub const EXEC_DENIED: &str = "exec.denied";
     /// A run has begun (sent by the Mac app's node only).
     pub const EXEC_STARTED: &str = "exec.started";
+    /// Load of the node's machine.
+    pub const HOST_STATS: &str = "node.host.stats";
 }
 
 /// What a node offers: `caps`, `commands`, `permissions` of `connect`.
