@@ -379,7 +379,7 @@ fn running_out_of_descriptors_ends_nothing() {
             (support::read_answer(&mut stream).status == 101).then_some(())
         });
     }
-    assert!(gateway.process.stderr().contains("cannot accept"), "{}", gateway.process.stderr());
+    assert!(gateway.process.stderr().contains("cannot be accepted"), "{}", gateway.process.stderr());
     assert_eq!(fs::read(gateway.state.join("devices/paired.json")).unwrap(), before);
     known.assert_known(&gateway);
     gateway.assert_alive();
