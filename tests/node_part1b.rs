@@ -38,7 +38,11 @@ impl Owner {
         let mut client = operator(scratch, ADMIN);
         let node = wait_until("the node", || {
             let list = client.request("node.list", json!({})).unwrap();
-            let row = list["nodes"].as_array()?.iter().find(|row| row["approvalState"] == "approved")?.clone();
+            let row = list["nodes"]
+                .as_array()?
+                .iter()
+                .find(|row| row["approvalState"] == "approved" && row["connected"] == true)?
+                .clone();
             Some(row["nodeId"].as_str()?.to_owned())
         });
         Self { client, node }

@@ -20,7 +20,7 @@ use crate::transport::peer::{End, Peer};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known of a connection before it has said anything.
 pub struct Arrival {
@@ -441,6 +441,7 @@ fn make_session(core: &Arc<Core>, peer: &Peer, params: ConnectParams, entry: &En
         outbox: Arc::clone(peer.outbox()),
         connected_at_ms: clock::wall_ms(),
         node,
+        gone: AtomicBool::new(false),
     }
 }
 

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -149,6 +150,11 @@ impl Invocations {
         remember_run(&invocation, left);
         let node = Arc::clone(&invocation.node);
         let mut inner = self.inner();
+        // Looked up a moment ago, it may have gone since; whoever ended it would not see this one.
+        if node.gone.load(Ordering::SeqCst) {
+            drop(inner);
+            return invocation.disconnected();
+        }
         let waiting = inner.per_node.get(&node.number).copied().unwrap_or(0);
         if waiting >= limits::INVOKES_PER_NODE || inner.pending.len() >= limits::INVOKES_TOTAL {
             drop(inner);
@@ -211,6 +217,7 @@ impl Invocations {
     /// A session has gone: what it asked for is cancelled, what it was doing has failed.
     pub fn session_gone(&self, _core: &Core, session: &Session) {
         let mut inner = self.inner();
+        session.gone.store(true, Ordering::SeqCst);
         let asked = inner.take_all(|invocation| invocation.caller.number == session.number);
         let doing = inner.take_all(|invocation| invocation.node.number == session.number);
         inner.take_waiting(|invocation| invocation.caller.number == session.number);

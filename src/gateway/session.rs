@@ -13,6 +13,7 @@ use crate::sys::clock::Expiry;
 use crate::transport::outbox::{Kind, Outbox};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One logged-in connection.
@@ -35,6 +36,8 @@ pub struct Session {
     pub connected_at_ms: i64,
     /// Of a node.
     pub node: Option<NodeSession>,
+    /// Whatever it was asked to do has been answered for it; nothing more may be asked of it.
+    pub gone: AtomicBool,
 }
 
 /// What only a node's connection has.
