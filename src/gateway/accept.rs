@@ -119,6 +119,7 @@ fn live(core: &Arc<Core>, session: &Arc<Session>, hello: String, mut peer: Peer)
     let served = catch_unwind(AssertUnwindSafe(|| session::serve(core, session, &mut peer)));
     let was_owner = core.registry.remove(session);
     core.invocations.session_gone(core, session);
+    core.approvals.session_gone(core, session);
     if let (true, Some(id)) = (was_owner, &session.device_id) {
         core.pairing().node_left(id);
     }

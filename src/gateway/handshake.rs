@@ -2,6 +2,7 @@
 //! original's (spec gateway §3): frame, protocol range, role, shared secret, device proof, token,
 //! pairing.
 
+use super::approvals::shows_approvals;
 use super::command_policy;
 use super::failures::Suspect;
 use super::pairing::{DeviceClaim, NotAdmitted, PairingRequired, Surface};
@@ -436,6 +437,7 @@ fn make_session(core: &Arc<Core>, peer: &Peer, params: ConnectParams, entry: &En
         conn_id: random::uuid(),
         role: entry.role,
         scopes: entry.scopes.clone(),
+        shows_approvals: shows_approvals(&params.client.id, &params.caps),
         client: params.client,
         device_id: entry.device_id.clone(),
         outbox: Arc::clone(peer.outbox()),

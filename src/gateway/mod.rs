@@ -3,11 +3,13 @@
 
 pub mod accept;
 pub mod admission;
+pub mod approvals;
 pub mod command_policy;
 pub mod failures;
 pub mod handshake;
 pub mod invocations;
 pub mod methods;
+pub mod methods_approvals;
 pub mod methods_node;
 pub mod methods_pairing;
 pub mod methods_policy;
@@ -28,6 +30,7 @@ use crate::sys::clock;
 use crate::sys::wake::Wake;
 use crate::transport::lease::{LeaseError, SocketLease};
 use admission::Admission;
+use approvals::Approvals;
 use failures::Failures;
 use invocations::Invocations;
 use pairing::{Pairing, Surface};
@@ -66,6 +69,11 @@ pub mod event {
     /// Load of a node's machine.
     pub const NODE_HOST_STATS: &str = "node.hostStats";
 
+    /// A command waits for an operator's word.
+    pub const EXEC_APPROVAL_REQUESTED: &str = "exec.approval.requested";
+    /// It waits no more.
+    pub const EXEC_APPROVAL_RESOLVED: &str = "exec.approval.resolved";
+
     use crate::protocol::node::name::{INVOKE_CANCEL, INVOKE_REQUEST};
 
     /// `features.events` of hello-ok.
@@ -80,6 +88,8 @@ pub mod event {
         DEVICE_PAIR_REQUESTED,
         DEVICE_PAIR_RESOLVED,
         NODE_HOST_STATS,
+        EXEC_APPROVAL_REQUESTED,
+        EXEC_APPROVAL_RESOLVED,
         INVOKE_REQUEST,
         INVOKE_CANCEL,
     ];
@@ -116,7 +126,7 @@ impl Settings {
 }
 
 /// Everything that the connections share. Locks are never held across another peer's I/O, and
-/// taken in this order only: pairing, registry, one node's live state.
+/// taken in this order only: approvals, pairing, registry, one node's live state.
 pub struct Core {
     settings: Settings,
     key: DeviceKey,
@@ -124,6 +134,7 @@ pub struct Core {
     failures: Mutex<Failures>,
     registry: Registry,
     invocations: Invocations,
+    approvals: Approvals,
     admission: Admission,
     host_name: String,
     boot_id: String,
@@ -216,6 +227,7 @@ impl Gateway {
             failures: Mutex::new(Failures::new()),
             registry: Registry::default(),
             invocations: Invocations::default(),
+            approvals: Approvals::default(),
             admission: Admission::default(),
             host_name: crate::sys::process::host_name(),
             boot_id: random::uuid(),

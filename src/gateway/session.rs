@@ -27,6 +27,8 @@ pub struct Session {
     pub scopes: Vec<String>,
     /// Who it says it is.
     pub client: ClientInfo,
+    /// It shows approvals to a person, by its own word.
+    pub shows_approvals: bool,
     /// Proven device id; none for a device-less operator.
     pub device_id: Option<String>,
     /// Where its frames go.
