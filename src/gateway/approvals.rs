@@ -161,7 +161,7 @@ impl Approvals {
         let now = Now::read();
         let mut records = self.records(core);
         if records.iter().any(|record| record.id == asked.id) {
-            return Err(WireError::invalid("approval id already pending"));
+            return Err(WireError::invalid("approval id already pending").retryable());
         }
         make_room(&mut records, requester)?;
         let waiter = Waiter { session: Arc::clone(requester), request_id: request_id.to_owned(), tells_reason: false };
