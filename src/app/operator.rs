@@ -67,28 +67,30 @@ pub struct Route {
     pub pins: Arc<GatewayPins>,
 }
 
-/// The operators of a gateway.
+/// The operators of a gateway; unset until the app knows whether it has one.
 #[derive(Clone, Default)]
-pub struct OperatorDesktop(Arc<OnceLock<Route>>);
+pub struct OperatorDesktop(Arc<OnceLock<Option<Route>>>);
 
 impl OperatorDesktop {
-    /// The app serves its exec socket before it has a gateway; from now on there is one.
-    pub fn set_route(&self, route: Route) {
+    /// The app serves its exec socket before it has a gateway; from now on it has this one, or none.
+    pub fn set_route(&self, route: Option<Route>) {
         let _ = self.0.set(route);
     }
 }
 
 impl Desktop for OperatorDesktop {
     fn ask(&self, question: &Question, _place: Place, withdrawn: &Wake) -> Answer {
-        let Some(route) = self.0.get() else {
-            return Answer::Nobody("the app has no gateway whose operators it could ask".to_owned());
-        };
         // A name of our own: the requester's could be another question's, here or at the gateway (A164).
         let id = random::uuid();
         say(&id, question);
         let mut backoff = Backoff::default();
         loop {
-            let pause = match route.ask_once(&id, question, withdrawn) {
+            let asked = match self.0.get() {
+                Some(Some(route)) => route.ask_once(&id, question, withdrawn),
+                Some(None) => return Answer::Nobody("the app has no gateway whose operators it could ask".to_owned()),
+                None => Asked::Lost("the app is starting".to_owned()),
+            };
+            let pause = match asked {
                 Asked::Answered(answer) => return answer,
                 Asked::Lost(why) => {
                     log!("app", "approval {id} has no answer yet: {why}; asking again");

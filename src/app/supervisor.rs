@@ -96,6 +96,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
             Some(start_local(&state, config, tcp, &approvals, editor, &operators)?)
         }
         GatewayMode::Remote => {
+            operators.set_route(None);
             crate::log!(
                 "app",
                 "gateway.mode is remote: no gateway and no node here; start the node with `openclaw node`"
@@ -169,7 +170,8 @@ fn start_local(
             endpoint.clone()
         }
     };
-    operators.set_route(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
+    let route = Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) };
+    operators.set_route(Some(route));
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
         endpoint,
