@@ -133,7 +133,7 @@ impl Route {
             Err(error) => return lost_or_nobody(&error),
         };
         let asked = thread::scope(|scope| {
-            let over = FireOnDrop(&connection);
+            let over = CloseOnDrop(&connection);
             let watch = || close_at_end(&connection, question, withdrawn);
             let watcher = thread::Builder::new()
                 .name("operator-watch".into())
@@ -164,9 +164,9 @@ impl Route {
 }
 
 /// Closes the connection when the work is done, on every way out; that ends the watcher too.
-struct FireOnDrop<'a>(&'a Link);
+struct CloseOnDrop<'a>(&'a Link);
 
-impl Drop for FireOnDrop<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.0.close(1000, "");
     }

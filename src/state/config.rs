@@ -1,4 +1,4 @@
-//! The owner's `openclaw.json`, as far as it concerns us. Read as JSON5, never rewritten; unknown
+//! The owner's `openclaw.json`, as far as it concerns us. Read as JSON5, never rewritten but by [`rotate_token`]; unknown
 //! keys are ignored; what we would have to understand but do not support stops the start with the
 //! key's name. Source: DESIGN "State", issue "Drop-in spelling".
 
