@@ -2,6 +2,7 @@
 //! scope answers it, for example with `mac-debug approvals`. Source: spec gateway §6.
 
 use super::supervisor::operator_client;
+use crate::client::attach;
 use crate::client::reconnect::{self, Backoff, Next, Waited};
 use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, CredentialSource, Endpoint, Link, Role, Surface,
@@ -128,6 +129,9 @@ impl Route {
             device: None,
             pins: Some(Arc::clone(&self.pins)),
         };
+        if let Err(why) = self.may_show_secret() {
+            return Asked::Answered(Answer::Nobody(why));
+        }
         let connection = match Connection::open(&self.endpoint, &options, Box::new(|_, _, _| {})) {
             Ok(connection) => connection,
             Err(error) => return lost_or_nobody(&error),
@@ -160,6 +164,13 @@ impl Route {
             }
             Err(error) => Asked::Lost(error.to_string()),
         }
+    }
+
+    /// Another program may hold the port by now.
+    fn may_show_secret(&self) -> Result<(), String> {
+        let Endpoint::Tcp { port, .. } = self.endpoint else { return Ok(()) };
+        let pinned = attach::is_pinned(&self.pins, port).map_err(|error| error.to_string())?;
+        attach::check(port, pinned).map_err(|held| held.to_string())
     }
 }
 

@@ -116,7 +116,14 @@ impl Target {
         let credentials = credentials(&config).unwrap_or_default();
         let socket = state.gateway_socket();
         if socket.symlink_metadata().is_ok() {
-            return Ok(Self { endpoint: Endpoint::Socket(socket), state, config, credentials, pins: None, is_other: false });
+            return Ok(Self {
+                endpoint: Endpoint::Socket(socket),
+                state,
+                config,
+                credentials,
+                pins: None,
+                is_other: false,
+            });
         }
         let port = config.port;
         let pins = GatewayPins::new(&state);
