@@ -174,7 +174,9 @@ fn sec_a46_write_is_not_the_right_to_approve() {
         let error = writer.request(method, params).unwrap_err();
         assert_eq!((&error["code"], &error["details"]["missingScope"]), (&json!("FORBIDDEN"), &json!(APPROVALS[0])));
     }
-    for method in ["approval.resolve", "exec.approvals.set", "exec.approvals.node.set", "chat.send"] {
+    let error = writer.request("exec.approvals.node.set", json!({"nodeId": "n", "file": {}})).unwrap_err();
+    assert_eq!(error["details"]["missingScope"], "operator.admin", "{error}");
+    for method in ["approval.resolve", "exec.approvals.set", "chat.send"] {
         assert_eq!(
             writer.request(method, members.clone()).unwrap_err()["message"],
             format!("unknown method: {method}")
@@ -274,6 +276,8 @@ fn sec_a163_a_request_goes_with_its_requester() {
     first.start("exec.approval.request", ask("first"));
     reviewer.event("exec.approval.requested");
     let waiting = reviewer.start("exec.approval.waitDecision", json!({"id": "first"}));
+    // One connection's requests are handled in order: with this answer the other one waits.
+    assert_eq!(listed(&mut reviewer), ["first"]);
     first.close();
     assert_eq!(reviewer.event("exec.approval.resolved")["decision"], "deny");
     assert!(reviewer.response(&waiting).unwrap()["decision"].is_null());
