@@ -10,7 +10,7 @@ compile_error!("feature `test-doors` must never be in a release build");
 
 /// Command-line flags, each turned into one call into the room that does the work.
 pub mod commands;
-/// What `mac-debug` looks at: status, nodes, runs, invokes, pairing.
+/// What `mac-debug` looks at: status, nodes, runs, invokes, pairing, approvals.
 pub mod inspect;
 /// The one instance that asks the person and runs commands: exec socket, approval queue, supervisor.
 pub mod app;

@@ -169,6 +169,19 @@ pub const PREPARED_PLAN_TTL: Duration = Duration::from_secs(30 * 60);
 /// Prepared plans remembered a connection. ours
 pub const PREPARED_PLANS: usize = 256;
 
+/// Life of an approval record without `timeoutMs`, and the longest one. spec: gateway §6
+pub const APPROVAL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How long an ended approval record is known. spec: gateway §6
+pub const APPROVAL_KEPT: Duration = Duration::from_secs(15);
+/// Bytes of what one approval record shows, as JSON. ours
+pub const APPROVAL_REQUEST_BYTES: usize = 64 * 1024;
+/// Approval records of one client that wait. ours, A152
+pub const APPROVALS_PER_CLIENT: usize = 64;
+/// Approval records in all, ended ones included. ours, A152
+pub const APPROVALS_TOTAL: usize = 256;
+/// Requests that wait for one approval record. ours
+pub const APPROVAL_WAITERS: usize = 16;
+
 // ---- state ----
 
 /// Bytes of a document of ours (approvals, config, devices). ours, A139

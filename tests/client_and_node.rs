@@ -367,7 +367,7 @@ fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) 
         endpoint: script.endpoint(),
         client: NodeOptions::headless("a test".to_owned(), "i-1".to_owned()),
         device: Arc::new(DeviceKey::generate()),
-        credentials: credentials(),
+        credentials: Box::new(credentials),
         tokens: None,
         pins: None,
         host: Host::of_this_process(None),

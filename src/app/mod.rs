@@ -5,6 +5,7 @@
 //! | [`queue`] | brings the questions of all requesters to one person, one at a time |
 //! | [`exec_host`] | the exec socket's server: who may ask, what was asked, the answer |
 //! | [`runner`] | judges a command by the approvals document, has it asked, runs it |
+//! | [`operator`] | asks the operators of the gateway instead of a desktop |
 //! | [`connections`] | counts the socket's connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -12,12 +13,14 @@
 
 use crate::desktop::Desktop;
 use crate::exec::analysis::Host;
-use crate::exec::approval::Person;
+use crate::exec::approval::{Answer, Person, Question};
 use crate::exec::document::DocumentPolicy;
 use crate::log;
 use crate::state::StateDir;
 use crate::state::approvals::ApprovalsDocument;
+use crate::state::pause;
 use crate::sys::process;
+use crate::sys::wake::Wake;
 use crate::transport::lease::{LeaseError, SocketLease};
 use exec_host::{ExecHost, Services};
 use queue::ApprovalQueue;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 
 pub mod connections;
 pub mod exec_host;
+pub mod operator;
 pub mod queue;
 pub mod runner;
 pub mod supervisor;
@@ -75,7 +79,8 @@ impl AppHost {
         // here too and only ever tightens (stricter than the catalogue's row A55).
         let policy = DocumentPolicy { document: Arc::clone(&document), trusts_agent: false };
         let host = Host::of_this_process(process::found_open_files());
-        let person: Arc<dyn Person> = Arc::new(ApprovalQueue::new(desktop));
+        let queue = ApprovalQueue::new(desktop);
+        let person: Arc<dyn Person> = Arc::new(UnlessPaused { document: Arc::clone(&document), queue });
         let services = Services {
             token: Box::new(move || document.socket_token().map_err(|error| error.to_string())),
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person))),
@@ -93,6 +98,23 @@ impl AppHost {
     /// Withdraws prompts, kills commands, answers what can be answered, unlinks the socket.
     pub fn stop(self) {
         self.exec_host.stop();
+    }
+}
+
+/// Asks nobody while everything is paused, and believes no answer that came meanwhile: whoever only
+/// asks would run the command itself.
+struct UnlessPaused {
+    document: Arc<ApprovalsDocument>,
+    queue: ApprovalQueue,
+}
+
+impl Person for UnlessPaused {
+    fn ask(&self, question: &Question, withdrawn: &Wake) -> Answer {
+        let paused = || self.document.is_paused().then(|| Answer::Nobody(pause::SENTENCE.to_owned()));
+        paused().unwrap_or_else(|| {
+            let answer = self.queue.ask(question, withdrawn);
+            paused().unwrap_or(answer)
+        })
     }
 }
 

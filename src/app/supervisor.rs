@@ -1,9 +1,10 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::operator::{Ask, OperatorDesktop, Route};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
-use crate::client::{ConnectOptions, Connection, Credentials, Endpoint, Role};
+use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
 use crate::exec::document::DocumentPolicy;
@@ -14,11 +15,11 @@ use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::state::approvals::ApprovalsDocument;
-use crate::state::config::{Config, GatewayMode, SharedSecret};
+use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
-use crate::state::{InstanceLock, StateDir, StateError, device_key};
+use crate::state::{Environment, InstanceLock, StateDir, StateError, device_key};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
@@ -36,7 +37,7 @@ pub struct AppOptions {
     /// The owner's settings.
     pub config: Config,
     /// Who is asked.
-    pub ask: Backend,
+    pub ask: Ask,
     /// Open the TCP port too.
     pub tcp: bool,
 }
@@ -84,16 +85,18 @@ enum Attached {
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
     let AppOptions { state, config, ask, tcp } = options;
-    let host = AppHost::start(&state, ask.open()).map_err(SupervisorError::Host)?;
+    let operators = OperatorDesktop::default();
+    let host = AppHost::start(&state, ask.open(&operators)).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let local = match config.mode {
         GatewayMode::Local => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
-            let person = (ask == Backend::Terminal).then(|| Arc::clone(host.person()));
+            let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            Some(start_local(&state, config, tcp, &approvals, editor)?)
+            Some(start_local(&state, config, tcp, &approvals, editor, &operators)?)
         }
         GatewayMode::Remote => {
+            operators.set_route(None);
             crate::log!(
                 "app",
                 "gateway.mode is remote: no gateway and no node here; start the node with `openclaw node`"
@@ -144,11 +147,17 @@ fn start_local(
     tcp: bool,
     approvals: &Arc<ApprovalsDocument>,
     policy_editor: PolicyEditor,
+    operators: &OperatorDesktop,
 ) -> Result<Local, SupervisorError> {
     let device =
         Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
     let credentials = credentials(&config).map_err(SupervisorError::State)?;
     let pins = Arc::new(GatewayPins::new(state));
+    let source = Arc::new(credential_source(state, &config));
+    let read_again = || -> CredentialSource {
+        let source = Arc::clone(&source);
+        Box::new(move || source())
+    };
     let gateway = find_gateway(state, config, tcp, &pins)?;
     let endpoint = match &gateway {
         Attached::Ours(gateway) => {
@@ -161,14 +170,16 @@ fn start_local(
             endpoint.clone()
         }
     };
+    let route = Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) };
+    operators.set_route(Some(route));
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
         endpoint,
         client: NodeOptions::app(process::host_name(), device.id()),
         tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::App), device.id())),
         device,
-        credentials,
-        pins: Some(pins),
+        credentials: read_again(),
+        pins: Some(Arc::clone(&pins)),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
         exec_host: commands::ExecHost::App(exec_host),
@@ -196,6 +207,18 @@ pub fn credentials(config: &Config) -> Result<Credentials, StateError> {
         SharedSecret::Password(password) => credentials.password = Some(password.copy()),
     }
     Ok(credentials)
+}
+
+/// The same, read again for each login: a rotated secret counts at once. What came from the
+/// environment stays, and so does the last known secret while the file cannot be read.
+pub fn credential_source(state: &StateDir, config: &Config) -> CredentialSource {
+    let first = credentials(config).unwrap_or_default();
+    let is_fixed = config.secret_origin == SecretOrigin::Environment;
+    let state = state.clone();
+    Box::new(move || {
+        let now = if is_fixed { None } else { Config::inspect(&state, &Environment::default()).ok() };
+        now.and_then(|config| credentials(&config).ok()).unwrap_or_else(|| first.copy())
+    })
 }
 
 /// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is

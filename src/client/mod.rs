@@ -17,4 +17,4 @@ pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
 pub use handshake::Hello;
-pub use options::{ConnectOptions, Credentials};
+pub use options::{ConnectOptions, CredentialSource, Credentials};

@@ -26,6 +26,9 @@ impl Credentials {
     }
 }
 
+/// Reads what we may show anew for each login, so that an exchanged secret counts at once.
+pub type CredentialSource = Box<dyn Fn() -> Credentials + Send + Sync>;
+
 /// Everything of one connection but the place.
 pub struct ConnectOptions {
     /// Who we say we are.

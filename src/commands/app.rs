@@ -1,6 +1,7 @@
 //! `openclaw app`
 
 use super::{failed, locate};
+use crate::app::operator::Ask;
 use crate::app::supervisor::{self, AppOptions};
 use crate::desktop::Backend;
 use crate::state::config::Config;
@@ -16,9 +17,10 @@ use std::process::ExitCode;
 #[derive(FromArgs)]
 #[argh(subcommand, name = "app")]
 pub struct Flags {
-    /// how you are asked: terminal (where the app was started) or none (default: terminal)
-    #[argh(option, default = "Backend::Terminal")]
-    ask: Backend,
+    /// who is asked: terminal (where the app was started), operator (`mac-debug approvals`, or any operator of the
+    /// gateway who may answer) or none (default: terminal)
+    #[argh(option, default = "Ask::Desktop(Backend::Terminal)")]
+    ask: Ask,
     /// loopback TCP port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,

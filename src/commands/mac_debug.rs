@@ -2,9 +2,10 @@
 
 use super::{complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, nodes, pairing, run as runs, status};
+use crate::inspect::{InspectError, Target, approvals, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
-use crate::state::Environment;
+use crate::protocol::policy::Decision;
+use crate::state::{Environment, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
 use serde_json::Value;
@@ -41,6 +42,10 @@ enum Command {
     Run(Run),
     Invoke(Invoke),
     Pair(Pair),
+    Approvals(Approvals),
+    Token(Token),
+    Pause(Pause),
+    Resume(Resume),
 }
 
 /// What runs, where, and how strict it is.
@@ -121,6 +126,47 @@ struct Pair {
     request_id: Option<String>,
 }
 
+/// Commands that wait for an operator's word (`openclaw app --ask operator`): list, allow-once ID, allow-always ID,
+/// deny ID.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "approvals")]
+struct Approvals {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// list, allow-once, allow-always or deny
+    #[argh(positional)]
+    verb: String,
+    /// the approval
+    #[argh(positional)]
+    id: Option<String>,
+}
+
+/// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
+/// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
+/// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "token")]
+struct Token {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// rotate
+    #[argh(positional)]
+    verb: String,
+}
+
+/// Stop everything: from now on no command starts on this machine, whatever policy or a person says. What runs goes on.
+/// Holds until `resume`, also over a restart.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "pause")]
+struct Pause {}
+
+/// Let commands start again after `pause`.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "resume")]
+struct Resume {}
+
 /// The command ran out of time, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
 /// We could not even ask, as `docker run` and `env` have it.
@@ -132,10 +178,29 @@ const REFUSED: u8 = 126;
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let Flags { state_dir, url, command } = flags;
     let is_run = matches!(command, Command::Run(_));
-    let target = locate(state_dir, &mut environment)
-        .map_err(InspectError::State)
-        .and_then(|state| Target::new(state, &environment, url.as_deref()));
-    let result = target.and_then(|target| match command {
+    let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
+        // Must work whatever else is broken.
+        Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
+        Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
+        command => look(Target::new(state, &environment, url.as_deref())?, command),
+    });
+    match result {
+        Ok(code) => code,
+        Err(InspectError::Usage(what)) if !is_run => usage(&what),
+        Err(error) if is_run => {
+            complain(&format!("mac-debug: {error}"));
+            ExitCode::from(if matches!(error, InspectError::Call(CallError::Refused(_))) { REFUSED } else { NOT_ASKED })
+        }
+        Err(error) => failed("mac-debug", &error),
+    }
+}
+
+fn switch(done: Result<(), StateError>, what: &str) -> Result<ExitCode, StateError> {
+    done.map(|()| say(what))
+}
+
+fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
+    match command {
         Command::Status(flags) => {
             let found = status::status(&target)?;
             Ok(print(&found, flags.json, status::text))
@@ -149,15 +214,11 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             Ok(print(&shown, true, |_| String::new()))
         }
         Command::Pair(flags) => pair(&target, &flags),
-    });
-    match result {
-        Ok(code) => code,
-        Err(InspectError::Usage(what)) if !is_run => usage(&what),
-        Err(error) if is_run => {
-            complain(&format!("mac-debug: {error}"));
-            ExitCode::from(if matches!(error, InspectError::Call(CallError::Refused(_))) { REFUSED } else { NOT_ASKED })
-        }
-        Err(error) => failed("mac-debug", &error),
+        Command::Approvals(flags) => approvals(&target, &flags),
+        Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
+        Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
+        // They need no gateway and were done before there was a target.
+        Command::Pause(_) | Command::Resume(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -226,5 +287,18 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
             Ok(print(&answer, flags.json, |_| "rejected\n".to_owned()))
         }
         other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
+    }
+}
+
+fn approvals(target: &Target, flags: &Approvals) -> Result<ExitCode, InspectError> {
+    match (flags.verb.as_str(), &flags.id) {
+        ("list", None) => Ok(print(&approvals::list(target)?, flags.json, approvals::text)),
+        (word, Some(id)) if Decision::from_word(word).is_some() => {
+            let answer = approvals::resolve(target, id, word)?;
+            Ok(print(&answer, flags.json, |_| format!("answered: {word}\n")))
+        }
+        _ => Err(InspectError::Usage(
+            "say `approvals list`, or allow-once, allow-always or deny and the id of an approval".to_owned(),
+        )),
     }
 }

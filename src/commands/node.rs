@@ -1,8 +1,8 @@
 //! `openclaw node`
 
 use super::{failed, is_run, locate, usage};
-use crate::app::supervisor::credentials;
-use crate::client::{Credentials, Endpoint};
+use crate::app::supervisor::credential_source;
+use crate::client::Endpoint;
 use crate::exec::analysis::Host;
 use crate::exec::document::DocumentPolicy;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
@@ -162,7 +162,7 @@ fn options(
         tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::NodeHost), device.id())),
         device,
         // A paired node needs no shared secret: its device token is enough.
-        credentials: credentials(config).unwrap_or_else(|_| Credentials::default()),
+        credentials: credential_source(state, config),
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(&approvals), trusts_agent: false }),

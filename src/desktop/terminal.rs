@@ -172,7 +172,7 @@ impl From<Reply> for Answer {
 }
 
 /// `raw` in a form that cannot leave its place on the screen.
-fn shown(raw: &str) -> String {
+pub fn shown(raw: &str) -> String {
     let mut out = String::with_capacity(raw.len());
     let mut spaces = 0;
     for character in text::visible(raw).chars() {

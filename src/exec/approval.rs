@@ -67,6 +67,11 @@ pub trait PolicySource: Send + Sync {
     /// The policy that holds now. Read again at each call.
     fn effective(&self, agent: Option<&str>) -> EffectivePolicy;
 
+    /// Why nothing at all may start now. Asked at each decision, and again right before the start.
+    fn paused(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Adds an entry that an answer made, all of its members as they are.
     ///
     /// # Errors
@@ -146,6 +151,7 @@ pub fn authorise(
 ) -> Result<Authorised, Refusal> {
     let plan = analysis::analyse(request, context.host)?;
     let claim = Claim::read(request, context.origin, &plan)?;
+    refuse_paused(context.policy)?;
     let agent = plan.agent_id.as_deref();
     let policy = context.policy.effective(agent);
     let verdict = policy::decide(&plan, &policy);
@@ -176,7 +182,13 @@ pub fn authorise(
         context.policy.record_use(agent, entry, &plan.command_text, path);
     }
     plan.verify()?;
+    refuse_paused(context.policy)?;
     Ok(Authorised { plan, rule, open_files: context.host.open_files })
+}
+
+fn refuse_paused(policy: &dyn PolicySource) -> Result<(), Refusal> {
+    let refusal = |why| Refusal::denied("security=deny", format!("SYSTEM_RUN_DISABLED: {why}"));
+    policy.paused().map_or(Ok(()), |why| Err(refusal(why)))
 }
 
 /// What a request says about an approval made elsewhere. None of it is evidence by itself.

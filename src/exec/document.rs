@@ -3,6 +3,7 @@
 use super::approval::PolicySource;
 use crate::log;
 use crate::state::approvals::{AllowEntry, ApprovalsDocument, EffectivePolicy};
+use crate::state::pause;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,10 @@ pub struct DocumentPolicy {
 impl PolicySource for DocumentPolicy {
     fn effective(&self, agent: Option<&str>) -> EffectivePolicy {
         self.document.effective(agent, self.trusts_agent)
+    }
+
+    fn paused(&self) -> Option<&'static str> {
+        self.document.is_paused().then_some(pause::SENTENCE)
     }
 
     fn add_allow_always(

@@ -111,6 +111,10 @@ fn serve(core: &Arc<Core>, stream: Arc<Stream>, place: Place, deadline: Instant)
 fn live(core: &Arc<Core>, session: &Arc<Session>, hello: String, mut peer: Peer) {
     core.registry.add(session, hello);
     refresh_approved(core, session);
+    // The secret may have been exchanged between the check and the registration (A14).
+    if core.is_outdated(session) {
+        session.outbox.close(4001, super::AUTH_CHANGED);
+    }
     if core.stopping.load(Ordering::SeqCst) {
         session.outbox.close(1012, "service restart");
     }
@@ -119,6 +123,7 @@ fn live(core: &Arc<Core>, session: &Arc<Session>, hello: String, mut peer: Peer)
     let served = catch_unwind(AssertUnwindSafe(|| session::serve(core, session, &mut peer)));
     let was_owner = core.registry.remove(session);
     core.invocations.session_gone(core, session);
+    core.approvals.session_gone(core, session);
     if let (true, Some(id)) = (was_owner, &session.device_id) {
         core.pairing().node_left(id);
     }

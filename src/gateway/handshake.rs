@@ -2,6 +2,7 @@
 //! original's (spec gateway §3): frame, protocol range, role, shared secret, device proof, token,
 //! pairing.
 
+use super::approvals::shows_approvals;
 use super::command_policy;
 use super::failures::Suspect;
 use super::pairing::{DeviceClaim, NotAdmitted, PairingRequired, Surface};
@@ -104,6 +105,7 @@ struct Entry {
     scopes: Vec<String>,
     device_id: Option<String>,
     method: &'static str,
+    admitted_by: Option<u64>,
     new_token: Option<(Secret, i64)>,
 }
 
@@ -127,8 +129,8 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
         return enter_without_device(core, arrival, &suspect, params, role, &shared);
     };
     check_device(params, proof, nonce)?;
-    let method = match shared {
-        Shared::Right(method) => method,
+    let (method, admitted_by) = match shared {
+        Shared::Right(method, generation) => (method, Some(generation)),
         Shared::Missing | Shared::Wrong => {
             let scopes = device_token_scopes(core, &suspect, params, proof, role, &shared)?;
             if !params.scopes.iter().all(|wanted| scope::satisfies(&scopes, wanted)) {
@@ -140,7 +142,7 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
                 )
                 .into());
             }
-            "device-token"
+            ("device-token", None)
         }
     };
     // A first pairing without a question: right shared secret, direct local, no Origin (A24).
@@ -162,6 +164,7 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
             scopes: if role == Role::Operator { params.scopes.clone() } else { Vec::new() },
             device_id: Some(proof.id.clone()),
             method,
+            admitted_by,
             new_token: admitted.new_token,
         }),
         Err(NotAdmitted::Failed(why)) => Err(WireError::unavailable(why).retryable().into()),
@@ -190,18 +193,16 @@ fn check_protocol(params: &ConnectParams) -> Result<(), Refusal> {
 
 /// What the shared credential in `connect` is worth.
 enum Shared {
-    Right(&'static str),
+    /// By which method, and which of the secrets that this gateway has had.
+    Right(&'static str, u64),
     Missing,
     Wrong,
 }
 
-/// Compares the shared secret. During a lock-out nothing is compared at all, also not the right one.
+/// Compares the shared secret. During a lock-out nothing counts, also not the right one.
 fn evaluate_shared(core: &Core, suspect: &Suspect, params: &ConnectParams) -> Result<Shared, Refusal> {
-    let (known, given, method) = match &core.settings.shared {
-        SharedSecret::Token(known) => (known, &params.auth.token, "token"),
-        SharedSecret::Password(known) => (known, &params.auth.password, "password"),
-    };
-    let Some(given) = given.as_ref().filter(|given| !given.expose().is_empty()) else { return Ok(Shared::Missing) };
+    let (secret, generation) = core.shared();
+    let Some(offer) = offer(&secret, params) else { return Ok(Shared::Missing) };
     if let Some(left) = core.failures().locked_for(suspect, Now::read()) {
         // A device token in `auth.token` is another class of credential: it is judged on its own.
         if params.device.is_some() {
@@ -209,10 +210,30 @@ fn evaluate_shared(core: &Core, suspect: &Suspect, params: &ConnectParams) -> Re
         }
         return Err(rate_limited(left).into());
     }
-    if known.matches(given.expose().as_bytes()) {
-        return Ok(Shared::Right(method));
+    if offer.is_right {
+        return Ok(Shared::Right(offer.method, generation));
     }
-    Ok(Shared::Wrong)
+    core.reload_shared();
+    let (secret, generation) = core.shared();
+    match self::offer(&secret, params).filter(|offer| offer.is_right) {
+        Some(offer) => Ok(Shared::Right(offer.method, generation)),
+        None => Ok(Shared::Wrong),
+    }
+}
+
+/// A credential of the kind that the shared secret is.
+struct Offer {
+    method: &'static str,
+    is_right: bool,
+}
+
+fn offer(secret: &SharedSecret, params: &ConnectParams) -> Option<Offer> {
+    let (known, given, method) = match secret {
+        SharedSecret::Token(known) => (known, &params.auth.token, "token"),
+        SharedSecret::Password(known) => (known, &params.auth.password, "password"),
+    };
+    let given = given.as_ref().filter(|given| !given.expose().is_empty())?;
+    Some(Offer { method, is_right: known.matches(given.expose().as_bytes()) })
 }
 
 fn rate_limited(left: std::time::Duration) -> WireError {
@@ -226,7 +247,7 @@ fn rate_limited(left: std::time::Duration) -> WireError {
 
 /// Counts a wrong shared secret and says so; the answer is the same whatever was wrong with it.
 fn wrong_shared(core: &Core, suspect: &Suspect, params: &ConnectParams) -> WireError {
-    let (given, what) = match &core.settings.shared {
+    let (given, what) = match &*core.shared().0 {
         SharedSecret::Token(_) => (&params.auth.token, "token"),
         SharedSecret::Password(_) => (&params.auth.password, "password"),
     };
@@ -279,8 +300,8 @@ fn enter_without_device(
 ) -> Result<Entry, Refusal> {
     let missing =
         || WireError::new("NOT_PAIRED", "device identity required").with(json!({"code": "DEVICE_IDENTITY_REQUIRED"}));
-    let method = match shared {
-        Shared::Right(method) => *method,
+    let (method, generation) = match shared {
+        Shared::Right(method, generation) => (*method, *generation),
         Shared::Missing => return Err(missing().into()),
         Shared::Wrong => return Err(wrong_shared(core, suspect, params).into()),
     };
@@ -293,7 +314,7 @@ fn enter_without_device(
     );
     let keeps_scopes = tool && arrival.origin.is_none();
     let scopes = if keeps_scopes { params.scopes.clone() } else { Vec::new() };
-    Ok(Entry { role, scopes, device_id: None, method, new_token: None })
+    Ok(Entry { role, scopes, device_id: None, method, admitted_by: Some(generation), new_token: None })
 }
 
 fn device_error(message: &str, code: &str, reason: &str) -> WireError {
@@ -378,7 +399,7 @@ fn device_token_scopes(
                 .into())
         }
         None => {
-            let (code, what, reason) = match &core.settings.shared {
+            let (code, what, reason) = match &*core.shared().0 {
                 SharedSecret::Token(_) => ("AUTH_TOKEN_MISSING", "token", "token_missing"),
                 SharedSecret::Password(_) => ("AUTH_PASSWORD_MISSING", "password", "password_missing"),
             };
@@ -436,8 +457,10 @@ fn make_session(core: &Arc<Core>, peer: &Peer, params: ConnectParams, entry: &En
         conn_id: random::uuid(),
         role: entry.role,
         scopes: entry.scopes.clone(),
+        shows_approvals: shows_approvals(&params.client.id, &params.caps),
         client: params.client,
         device_id: entry.device_id.clone(),
+        admitted_by: entry.admitted_by,
         outbox: Arc::clone(peer.outbox()),
         connected_at_ms: clock::wall_ms(),
         node,

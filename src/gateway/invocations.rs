@@ -258,6 +258,13 @@ impl Invocations {
         }
     }
 
+    /// Something is due earlier than the timer knows.
+    pub fn wake_timer(&self) {
+        // Under the lock: the timer is either before its own look or in its wait.
+        let _inner = self.inner();
+        self.changed.notify_all();
+    }
+
     /// Ends the timer.
     pub fn stop(&self) {
         self.inner().stopped = true;
@@ -364,7 +371,7 @@ fn remember_run(invocation: &Invocation, left: Duration) {
     }
 }
 
-/// The one timer thread: deadlines, repeated questions, ticks. It never blocks, since no push does.
+/// The one timer thread: deadlines, repeated questions, approvals, ticks. It never blocks, since no push does.
 pub fn timer(core: &Arc<Core>) {
     let mut next_tick = Instant::now() + limits::TICK_INTERVAL;
     loop {
@@ -386,7 +393,10 @@ pub fn timer(core: &Arc<Core>) {
             }
         }
         if timed_out.is_empty() && ask.is_empty() && now < next_tick {
-            let until = inner.due.first_key_value().map_or(next_tick, |(due, _)| due.0.min(next_tick));
+            // Under the lock, so that a record that begins now is seen here or wakes the wait.
+            let approvals = core.approvals.look(core);
+            let due = inner.due.first_key_value().map(|(due, _)| due.0);
+            let until = [approvals, due].into_iter().flatten().fold(next_tick, Instant::min);
             let left = until.saturating_duration_since(now);
             drop(core.invocations.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner));
             continue;

@@ -3,7 +3,7 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_node, methods_pairing, methods_policy, now_ms, registry};
+use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, registry};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -70,6 +70,11 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("exec.approvals.node.get", Access::Scope(scope::ADMIN), methods_policy::node_get),
     ("exec.approvals.node.set", Access::Scope(scope::ADMIN), methods_policy::node_set),
     ("node.invoke.progress", Access::Node, methods_node::invoke_progress),
+    ("exec.approval.request", Access::Scope(scope::APPROVALS), methods_approvals::request),
+    ("exec.approval.waitDecision", Access::Scope(scope::APPROVALS), methods_approvals::wait_decision),
+    ("exec.approval.get", Access::Scope(scope::APPROVALS), methods_approvals::get),
+    ("exec.approval.list", Access::Scope(scope::APPROVALS), methods_approvals::list),
+    ("exec.approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::resolve),
     ("node.invoke.result", Access::Node, methods_node::invoke_result),
     ("node.event", Access::Node, methods_node::event),
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),

@@ -3,11 +3,13 @@
 
 pub mod accept;
 pub mod admission;
+pub mod approvals;
 pub mod command_policy;
 pub mod failures;
 pub mod handshake;
 pub mod invocations;
 pub mod methods;
+pub mod methods_approvals;
 pub mod methods_node;
 pub mod methods_pairing;
 pub mod methods_policy;
@@ -21,18 +23,20 @@ use crate::identity::device::DeviceKey;
 use crate::identity::random;
 use crate::limits;
 use crate::state::StateError;
-use crate::state::config::{Config, SharedSecret};
+use crate::state::config::{Config, SecretOrigin, SharedSecret};
 use crate::state::locks::InstanceLock;
 use crate::state::paths::StateDir;
 use crate::sys::clock;
 use crate::sys::wake::Wake;
 use crate::transport::lease::{LeaseError, SocketLease};
 use admission::Admission;
+use approvals::Approvals;
 use failures::Failures;
 use invocations::Invocations;
 use pairing::{Pairing, Surface};
 use registry::Registry;
 use serde_json::json;
+use session::Session;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,6 +70,11 @@ pub mod event {
     /// Load of a node's machine.
     pub const NODE_HOST_STATS: &str = "node.hostStats";
 
+    /// A command waits for an operator's word.
+    pub const EXEC_APPROVAL_REQUESTED: &str = "exec.approval.requested";
+    /// It waits no more.
+    pub const EXEC_APPROVAL_RESOLVED: &str = "exec.approval.resolved";
+
     use crate::protocol::node::name::{INVOKE_CANCEL, INVOKE_REQUEST};
 
     /// `features.events` of hello-ok.
@@ -80,6 +89,8 @@ pub mod event {
         DEVICE_PAIR_REQUESTED,
         DEVICE_PAIR_RESOLVED,
         NODE_HOST_STATS,
+        EXEC_APPROVAL_REQUESTED,
+        EXEC_APPROVAL_RESOLVED,
         INVOKE_REQUEST,
         INVOKE_CANCEL,
     ];
@@ -89,8 +100,10 @@ pub mod event {
 pub struct Settings {
     /// Loopback TCP port; none = Unix socket only.
     pub port: Option<u16>,
-    /// Admits operators and new devices.
-    pub shared: SharedSecret,
+    /// Admits operators and new devices, as it is at the start.
+    pub shared: Arc<SharedSecret>,
+    /// Where it was found.
+    pub secret_origin: SecretOrigin,
     /// A device with the right shared secret on a direct local connection pairs without a question.
     pub auto_approve_local: bool,
     /// Origins that may connect; none by default.
@@ -107,7 +120,8 @@ impl Settings {
     pub fn from_config(config: Config, tcp: bool) -> Result<Self, StateError> {
         Ok(Self {
             port: tcp.then_some(config.port),
-            shared: config.shared_secret.ok_or(StateError::NoSharedSecret)?,
+            secret_origin: config.secret_origin,
+            shared: Arc::new(config.shared_secret.ok_or(StateError::NoSharedSecret)?),
             auto_approve_local: config.auto_approve_local,
             allowed_origins: config.allowed_origins,
             commands: command_policy::OwnerLists { allow: config.allowed_commands, deny: config.denied_commands },
@@ -115,15 +129,21 @@ impl Settings {
     }
 }
 
+/// Close reason of sessions whose shared secret was exchanged. Source: spec gateway §2 "Close codes".
+const AUTH_CHANGED: &str = "gateway auth changed";
+
 /// Everything that the connections share. Locks are never held across another peer's I/O, and
-/// taken in this order only: pairing, registry, one node's live state.
+/// taken in this order only: approvals, pairing, registry, one node's live state.
 pub struct Core {
     settings: Settings,
+    shared: Mutex<Admittance>,
+    state: StateDir,
     key: DeviceKey,
     pairing: Mutex<Pairing>,
     failures: Mutex<Failures>,
     registry: Registry,
     invocations: Invocations,
+    approvals: Approvals,
     admission: Admission,
     host_name: String,
     boot_id: String,
@@ -135,7 +155,46 @@ pub struct Core {
     stop: Wake,
 }
 
+/// The shared secret, which can be exchanged while we run.
+struct Admittance {
+    secret: Arc<SharedSecret>,
+    /// Counts the exchanges.
+    generation: u64,
+}
+
 impl Core {
+    /// The shared secret that holds now, and which one that is.
+    fn shared(&self) -> (Arc<SharedSecret>, u64) {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&shared.secret), shared.generation)
+    }
+
+    /// Reads the shared secret again, for a login that brings another one than we know: its owner
+    /// may have exchanged it. When it is another one, every session that the old one let in is
+    /// closed (A14).
+    fn reload_shared(&self) {
+        if self.settings.secret_origin == SecretOrigin::Environment {
+            return;
+        }
+        // A file that cannot be read, or is half written, changes nothing.
+        let Ok(secret) = Config::stored_secret(&self.state) else { return };
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.secret.is_same(&secret) {
+            return;
+        }
+        *shared = Admittance { secret: Arc::new(secret), generation: shared.generation + 1 };
+        drop(shared);
+        crate::log!("gateway", "the shared secret was exchanged; sessions of the old one are closed");
+        for session in self.registry.sessions().iter().filter(|session| self.is_outdated(session)) {
+            session.outbox.close(4001, AUTH_CHANGED);
+        }
+    }
+
+    /// Whether a session was let in by a shared secret that holds no more.
+    fn is_outdated(&self, session: &Session) -> bool {
+        session.admitted_by.is_some_and(|generation| generation != self.shared().1)
+    }
+
     fn pairing(&self) -> MutexGuard<'_, Pairing> {
         self.pairing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,6 +260,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`]; nothing listens then.
     pub fn start(settings: Settings, state: &StateDir, lock: InstanceLock) -> Result<Self, GatewayError> {
+        let secret = Arc::clone(&settings.shared);
         let key = crate::state::device_key::load_or_create(&state.gateway_key()).map_err(GatewayError::State)?;
         let pairing = Pairing::load(state).map_err(GatewayError::State)?;
         let listeners = match settings.port {
@@ -211,11 +271,14 @@ impl Gateway {
         let socket = SocketLease::bind(&state.gateway_socket()).map_err(GatewayError::Socket)?;
         let core = Arc::new(Core {
             settings,
+            shared: Mutex::new(Admittance { secret, generation: 0 }),
+            state: state.clone(),
             key,
             pairing: Mutex::new(pairing),
             failures: Mutex::new(Failures::new()),
             registry: Registry::default(),
             invocations: Invocations::default(),
+            approvals: Approvals::default(),
             admission: Admission::default(),
             host_name: crate::sys::process::host_name(),
             boot_id: random::uuid(),

@@ -28,8 +28,12 @@ pub struct Session {
     pub scopes: Vec<String>,
     /// Who it says it is.
     pub client: ClientInfo,
+    /// It shows approvals to a person, by its own word.
+    pub shows_approvals: bool,
     /// Proven device id; none for a device-less operator.
     pub device_id: Option<String>,
+    /// Which of the gateway's shared secrets let it in; none when a device token did.
+    pub admitted_by: Option<u64>,
     /// Where its frames go.
     pub outbox: Arc<Outbox>,
     /// Milliseconds since 1970.

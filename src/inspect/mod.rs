@@ -1,10 +1,12 @@
-//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing. It connects as
+//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, the token. It connects as
 //! the official CLI does, without a device, and asks the least scopes.
 
+pub mod approvals;
 pub mod nodes;
 pub mod pairing;
 pub mod run;
 pub mod status;
+pub mod token;
 
 use crate::app::supervisor::{credentials, operator_client};
 use crate::client::{
@@ -31,6 +33,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     credentials: Credentials,
     pins: Option<Arc<GatewayPins>>,
+    /// Named by `--url`.
+    is_other: bool,
 }
 
 /// Why there is nothing to show.
@@ -107,12 +111,19 @@ impl Target {
                     "with --url, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD): the stored token belongs to this machine's own gateway".to_owned(),
                 ));
             }
-            return Ok(Self { state, config, endpoint, credentials, pins: None });
+            return Ok(Self { state, config, endpoint, credentials, pins: None, is_other: true });
         }
         let credentials = credentials(&config).unwrap_or_default();
         let socket = state.gateway_socket();
         if socket.symlink_metadata().is_ok() {
-            return Ok(Self { endpoint: Endpoint::Socket(socket), state, config, credentials, pins: None });
+            return Ok(Self {
+                endpoint: Endpoint::Socket(socket),
+                state,
+                config,
+                credentials,
+                pins: None,
+                is_other: false,
+            });
         }
         let port = config.port;
         let pins = GatewayPins::new(&state);
@@ -120,7 +131,7 @@ impl Target {
         attach::check(port, pinned).map_err(|held| InspectError::Usage(held.to_string()))?;
         // Looking must not create a file (row H25), so a first contact is not pinned here.
         let pins = pinned.then(|| Arc::new(pins));
-        Ok(Self { endpoint: attach::on_port(port), state, config, credentials, pins })
+        Ok(Self { endpoint: attach::on_port(port), state, config, credentials, pins, is_other: false })
     }
 
     /// Connects, asking for these scopes.
@@ -139,6 +150,19 @@ impl Target {
             pins: self.pins.clone(),
         };
         Connection::open(&self.endpoint, &options, Box::new(|_, _, _| {})).map_err(InspectError::Connect)
+    }
+
+    /// From now on shows what is stored for this machine's own gateway, whatever the environment says.
+    ///
+    /// # Errors
+    /// There is none, or the target is another gateway (`--url`).
+    fn use_stored_secret(&mut self) -> Result<(), InspectError> {
+        if self.is_other {
+            return Err(InspectError::Usage("the token of this machine's own gateway: leave out --url".to_owned()));
+        }
+        self.config = Config::inspect(&self.state, &Environment::default())?;
+        self.credentials = credentials(&self.config)?;
+        Ok(())
     }
 
     /// How the secret is named in messages: which kind, never what.

@@ -4,6 +4,7 @@ use super::{InspectError, Target, call};
 use crate::gateway::scope;
 use crate::state::InstanceLock;
 use crate::state::approvals::ApprovalsDocument;
+use crate::state::pause;
 use serde_json::{Value, json};
 
 /// What runs, where, and how strict it is. Looks only.
@@ -39,6 +40,7 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
         "gatewayLock": holder(state.gateway_lock()),
         "execSocket": {"path": state.exec_socket(), "present": state.exec_socket().exists()},
         "gateway": gateway,
+        "paused": pause::is_on(&state.paused()),
         "policy": {
             "security": policy.security.word(),
             "ask": policy.ask.word(),
@@ -90,6 +92,9 @@ pub fn text(status: &Value) -> String {
         text("/auth"),
         text("/config"),
     ));
+    if status.pointer("/paused") == Some(&Value::Bool(true)) {
+        out.push_str(&format!("paused     nothing runs: {}\n", pause::SENTENCE));
+    }
     out.push_str(&format!(
         "policy     security {}, ask {}, fallback {}, {} allowlist entries\n",
         text("/policy/security"),

@@ -11,7 +11,7 @@ pub use commands::ExecHost;
 pub use host::surface;
 
 use crate::client::reconnect::{self, Backoff, Next, Waited};
-use crate::client::{ConnectError, Connection, Credentials, Endpoint};
+use crate::client::{ConnectError, Connection, CredentialSource, Endpoint};
 use crate::exec::analysis::Host;
 use crate::exec::approval::PolicySource;
 use crate::identity::device::DeviceKey;
@@ -38,7 +38,7 @@ pub struct NodeOptions {
     /// The key that this node is known by.
     pub device: Arc<DeviceKey>,
     /// Shared token or password.
-    pub credentials: Credentials,
+    pub credentials: CredentialSource,
     /// Where the token lies that the gateway gave this device. None keeps and shows none: for a
     /// gateway that was named for this one run, which must not get another gateway's token (A30).
     pub tokens: Option<DeviceTokens>,
@@ -166,7 +166,7 @@ struct Node {
     endpoint: Endpoint,
     client: ClientInfo,
     device: Arc<DeviceKey>,
-    credentials: Credentials,
+    credentials: CredentialSource,
     tokens: Option<DeviceTokens>,
     pins: Option<Arc<GatewayPins>>,
     commands: Arc<Commands>,
@@ -225,7 +225,7 @@ impl Node {
     }
 
     fn connect_options(&self) -> crate::client::ConnectOptions {
-        let mut credentials = self.credentials.copy();
+        let mut credentials = (self.credentials)();
         if let Some(tokens) = &self.tokens {
             credentials.device_token = tokens.token(host::ROLE.word()).unwrap_or_else(|error| {
                 crate::log!("node", "the stored device token is not used: {error}");

@@ -5,7 +5,7 @@
 pub mod edit;
 
 use super::files::Stamp;
-use super::{Care, DocumentLock, StateDir, StateError, files, store};
+use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
@@ -99,6 +99,7 @@ pub struct Snapshot {
 pub struct ApprovalsDocument {
     path: PathBuf,
     socket: PathBuf,
+    pause: PathBuf,
     care: Care,
     cache: Mutex<Option<Cached>>,
 }
@@ -119,7 +120,13 @@ struct Reading {
 impl ApprovalsDocument {
     /// The document of `state`; nothing is read or created yet.
     pub fn new(state: &StateDir) -> Self {
-        Self { path: state.approvals(), socket: state.exec_socket(), care: Care::Document, cache: Mutex::new(None) }
+        Self {
+            path: state.approvals(),
+            socket: state.exec_socket(),
+            pause: state.paused(),
+            care: Care::Document,
+            cache: Mutex::new(None),
+        }
     }
 
     /// The same for those who only look: reading repairs nothing.
@@ -140,6 +147,11 @@ impl ApprovalsDocument {
     /// Where the document lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether nothing may start, whatever the document says.
+    pub fn is_paused(&self) -> bool {
+        pause::is_on(&self.pause)
     }
 
     /// `local.remoteEdits`; the strict answer when the document is broken.

@@ -1,4 +1,4 @@
-//! The owner's `openclaw.json`, as far as it concerns us. Read as JSON5, never rewritten; unknown
+//! The owner's `openclaw.json`, as far as it concerns us. Read as JSON5, never rewritten but by [`rotate_token`]; unknown
 //! keys are ignored; what we would have to understand but do not support stops the start with the
 //! key's name. Source: DESIGN "State", issue "Drop-in spelling".
 
@@ -29,6 +29,29 @@ pub enum SharedSecret {
     Password(Secret),
 }
 
+impl SharedSecret {
+    /// Whether both are of one kind and equal.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Token(one), Self::Token(other)) | (Self::Password(one), Self::Password(other)) => {
+                one.matches(other.expose())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Where the shared secret was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretOrigin {
+    /// `OPENCLAW_GATEWAY_TOKEN` or `OPENCLAW_GATEWAY_PASSWORD`: fixed as long as the process lives.
+    Environment,
+    /// `gateway.auth` in the owner's file.
+    Config,
+    /// [`StateDir::gateway_token`].
+    TokenFile,
+}
+
 /// `gateway.remote`.
 pub struct Remote {
     /// `ws://…`; the client checks it.
@@ -46,6 +69,8 @@ pub struct Config {
     /// `gateway.auth`, the environment, or the token that we made. Always there after
     /// [`Config::load`].
     pub shared_secret: Option<SharedSecret>,
+    /// Where that was found.
+    pub secret_origin: SecretOrigin,
     /// `gateway.nodes.pairing.autoApproveLocal`; true when absent.
     pub auto_approve_local: bool,
     /// `gateway.nodes.commands.allow`.
@@ -92,6 +117,14 @@ impl Config {
         self.shared_secret.as_ref().ok_or(StateError::NoSharedSecret)
     }
 
+    /// The shared secret as it stands on disk now, whatever the environment says.
+    ///
+    /// # Errors
+    /// As [`Config::inspect`], or there is none.
+    pub fn stored_secret(state: &StateDir) -> Result<SharedSecret, StateError> {
+        Self::inspect(state, &Environment::default())?.shared_secret.ok_or(StateError::NoSharedSecret)
+    }
+
     fn read(state: &StateDir, environment: &Environment, care: Care) -> Result<Self, StateError> {
         let path = state.config();
         let document = match files::read(path, care)? {
@@ -108,6 +141,17 @@ impl Config {
         let commands = nodes.section("commands")?;
         let remote = gateway.section("remote")?;
         let port = gateway.port()?;
+        let (secret, secret_origin) = match shared_secret(&gateway.section("auth")?, environment)? {
+            Some(secret) => {
+                let variable = match &secret {
+                    SharedSecret::Token(_) => &environment.gateway_token,
+                    SharedSecret::Password(_) => &environment.gateway_password,
+                };
+                let origin = if variable.is_some() { SecretOrigin::Environment } else { SecretOrigin::Config };
+                (Some(secret), origin)
+            }
+            None => (made_token(state)?, SecretOrigin::TokenFile),
+        };
         Ok(Self {
             port: environment.gateway_port.or(port).unwrap_or(DEFAULT_PORT),
             mode: match gateway.text("mode")? {
@@ -115,10 +159,8 @@ impl Config {
                 Some("remote") => GatewayMode::Remote,
                 Some(_) => return Err(gateway.wrong("mode", "is neither `local` nor `remote`")),
             },
-            shared_secret: match shared_secret(&gateway.section("auth")?, environment)? {
-                Some(secret) => Some(secret),
-                None => made_token(state)?,
-            },
+            shared_secret: secret,
+            secret_origin,
             auto_approve_local: nodes.section("pairing")?.flag("autoApproveLocal")?.unwrap_or(true),
             allowed_commands: commands.texts("allow")?,
             denied_commands: commands.texts("deny")?,
@@ -324,12 +366,7 @@ fn make_token(state: &StateDir, port: u16) -> Result<(), StateError> {
     let token = random::token::<{ random::TOKEN_BYTES }>();
     let config = DocumentLock::take(state.config())?;
     if files::stamp(state.config())?.is_none() {
-        let document = json!({ "gateway": {
-            "mode": "local",
-            "port": port,
-            "auth": { "mode": "token", "token": token.expose_text() },
-        } });
-        files::replace(&config, store::to_text(state.config(), &document)?.as_bytes())?;
+        files::replace(&config, first_config(state, port, &token)?.as_bytes())?;
         crate::log!("state", "wrote {} with a new gateway token", state.config().display());
         return Ok(());
     }
@@ -340,4 +377,37 @@ fn make_token(state: &StateDir, port: u16) -> Result<(), StateError> {
         crate::log!("state", "{} has no token; made one in {}", state.config().display(), path.display());
     }
     Ok(())
+}
+
+/// The config that a first start writes.
+fn first_config(state: &StateDir, port: u16, token: &Secret) -> Result<String, StateError> {
+    let document = json!({ "gateway": {
+        "mode": "local",
+        "port": port,
+        "auth": { "mode": "token", "token": token.expose_text() },
+    } });
+    store::to_text(state.config(), &document)
+}
+
+/// Replaces the shared token where that is ours to do: in [`StateDir::gateway_token`], or in a
+/// config file that is byte for byte what our first start wrote. The file that was written; none
+/// when the secret stands in a file of the owner, who changes it there.
+///
+/// # Errors
+/// As [`Config::inspect`]; there is no secret yet; or the write failed and the old token holds.
+pub fn rotate_token(state: &StateDir) -> Result<Option<std::path::PathBuf>, StateError> {
+    let locks = (DocumentLock::take(state.config())?, DocumentLock::take(&state.gateway_token())?);
+    let config = Config::inspect(state, &Environment::default())?;
+    let SharedSecret::Token(old) = config.shared_secret()? else { return Ok(None) };
+    let new = random::token::<{ random::TOKEN_BYTES }>();
+    if config.secret_origin == SecretOrigin::TokenFile {
+        files::replace(&locks.1, format!("{}\n", new.expose_text()).as_bytes())?;
+        return Ok(Some(state.gateway_token()));
+    }
+    let ours = first_config(state, config.port, old)?;
+    let is_ours = files::read(state.config(), Care::Inspect)?.is_some_and(|found| found.bytes == ours.as_bytes());
+    if is_ours {
+        files::replace(&locks.0, first_config(state, config.port, &new)?.as_bytes())?;
+    }
+    Ok(is_ours.then(|| state.config().to_owned()))
 }

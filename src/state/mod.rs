@@ -11,6 +11,7 @@ pub mod json5;
 pub mod locks;
 pub mod node_config;
 pub mod paths;
+pub mod pause;
 pub mod pins;
 pub mod store;
 

@@ -14,15 +14,17 @@ const NATIVE: &str = "native";
 const APPROVALS: &str = "exec-approvals.json";
 const NODE_CONFIG: &str = "node.json";
 const GATEWAY_TOKEN: &str = "gateway-token";
+const PAUSED: &str = "paused";
 const GATEWAY_KEY: &str = "identity/gateway.json";
 const DEVICES_PAIRED: &str = "devices/paired.json";
 const DEVICES_PENDING: &str = "devices/pending.json";
 const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
+    PAUSED,
     GATEWAY_KEY,
     DEVICES_PAIRED,
     DEVICES_PENDING,
@@ -186,6 +188,11 @@ impl StateDir {
     /// The shared token that we made for a config file without one.
     pub fn gateway_token(&self) -> PathBuf {
         self.documents.join(GATEWAY_TOKEN)
+    }
+
+    /// There as long as nothing may run.
+    pub fn paused(&self) -> PathBuf {
+        self.documents.join(PAUSED)
     }
 
     /// The gateway's key.

@@ -1,0 +1,192 @@
+//! Methods about approval records. Source: spec gateway §6, exec g.5.
+
+use super::approvals::{Asked, not_found};
+use super::methods::{Call, Reply};
+use crate::exec::display;
+use crate::identity::random;
+use crate::limits;
+use crate::protocol::error::WireError;
+use crate::protocol::policy::Decision;
+use crate::protocol::schema::{Kind, Member, may, need};
+use crate::protocol::text::visible;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const ID: &[Member] = &[need("id", Kind::Text(1))];
+const RESOLVE: &[Member] = &[need("id", Kind::Text(1)), need("decision", Kind::Text(0))];
+const TEXT: Kind = Kind::Nullable(&Kind::Text(0));
+const FLAG: Kind = Kind::Nullable(&Kind::Bool);
+const REQUEST: &[Member] = &[
+    may("id", TEXT),
+    may("command", TEXT),
+    may("commandArgv", Kind::Nullable(&Kind::Texts)),
+    may("systemRunPlan", Kind::Nullable(&Kind::Map)),
+    may("env", Kind::Nullable(&Kind::Map)),
+    may("cwd", TEXT),
+    may("nodeId", TEXT),
+    may("host", TEXT),
+    may("security", TEXT),
+    may("ask", TEXT),
+    may("warningText", TEXT),
+    may("agentId", TEXT),
+    may("resolvedPath", TEXT),
+    may("sessionKey", TEXT),
+    may("sessionId", TEXT),
+    may("runId", TEXT),
+    may("toolCallId", TEXT),
+    may("turnSourceChannel", Kind::Any),
+    may("turnSourceTo", Kind::Any),
+    may("turnSourceAccountId", Kind::Any),
+    may("turnSourceThreadId", Kind::Any),
+    may("unavailableDecisions", Kind::Nullable(&Kind::Texts)),
+    may("timeoutMs", Kind::Int(1)),
+    may("twoPhase", FLAG),
+    may("requireDeliveryRoute", FLAG),
+    may("suppressDelivery", FLAG),
+];
+/// Members that are shown as they came.
+const SHOWN: &[&str] = &[
+    "nodeId",
+    "host",
+    "security",
+    "ask",
+    "warningText",
+    "resolvedPath",
+    "sessionId",
+    "runId",
+    "toolCallId",
+    "turnSourceChannel",
+    "turnSourceTo",
+    "turnSourceAccountId",
+    "turnSourceThreadId",
+];
+/// Members that a plan decides where there is one: it is what would run.
+const PLANNED: &[&str] = &["cwd", "agentId", "sessionKey"];
+/// Ids that the original keeps for itself. Source: spec exec g.5.
+const RESERVED: &str = "plugin:";
+
+/// `exec.approval.request`
+pub fn request(call: &Call<'_>) -> Result<Reply, WireError> {
+    let asked = read(&call.params(REQUEST)?)?;
+    call.core.approvals.begin(call.core, asked, call.session, &call.request.id)?;
+    Ok(Reply::Later)
+}
+
+/// `exec.approval.waitDecision {id}`
+pub fn wait_decision(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(ID)?;
+    call.core.approvals.wait(call.core, text(&params, "id"), call.session, &call.request.id)?;
+    Ok(Reply::Later)
+}
+
+/// `exec.approval.list {}`
+pub fn list(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    Ok(Reply::Now(call.core.approvals.pending(call.core, call.session).into()))
+}
+
+/// `exec.approval.get {id}`
+pub fn get(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(ID)?;
+    let rows = call.core.approvals.pending(call.core, call.session);
+    let row = rows.iter().find(|row| row.get("id") == params.get("id")).ok_or_else(not_found)?;
+    let member = |pointer: &str| row.pointer(pointer).cloned().unwrap_or_default();
+    Ok(Reply::Now(json!({
+        "id": member("/id"),
+        "commandText": member("/request/command"),
+        "commandPreview": member("/request/systemRunPlan/commandPreview"),
+        "allowedDecisions": member("/request/allowedDecisions"),
+        "host": member("/request/host"),
+        "nodeId": member("/request/nodeId"),
+        "agentId": member("/request/agentId"),
+        "expiresAtMs": member("/expiresAtMs"),
+    })))
+}
+
+/// `exec.approval.resolve {id, decision}`
+pub fn resolve(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(RESOLVE)?;
+    let decision =
+        Decision::from_word(text(&params, "decision")).ok_or_else(|| WireError::invalid("invalid decision"))?;
+    call.core.approvals.resolve(call.core, text(&params, "id"), decision, call.session)?;
+    Ok(Reply::Now(json!({"ok": true})))
+}
+
+fn text<'a>(params: &'a Value, member: &str) -> &'a str {
+    params.get(member).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn read(params: &Value) -> Result<Asked, WireError> {
+    let id = match text(params, "id").trim() {
+        "" => random::uuid(),
+        id if id.starts_with(RESERVED) => {
+            return Err(WireError::invalid(format!("approval ids starting with {RESERVED} are reserved")));
+        }
+        id if id.len() > limits::DECLARED_NAME_BYTES => return Err(WireError::invalid("approval id is too long")),
+        id => id.to_owned(),
+    };
+    let plan = params.get("systemRunPlan").filter(|plan| plan.is_object());
+    if text(params, "host") == "node" {
+        if text(params, "nodeId").trim().is_empty() {
+            return Err(WireError::invalid("nodeId is required for host=node"));
+        }
+        if plan.is_none() {
+            return Err(WireError::invalid("systemRunPlan is required for host=node"));
+        }
+    }
+    let command = command(params, plan)?;
+    let unavailable = params.get("unavailableDecisions").and_then(Value::as_array);
+    let no_always = Some(Decision::AllowAlways.word());
+    let offers_always =
+        text(params, "ask") != "always" && !unavailable.into_iter().flatten().any(|word| word.as_str() == no_always);
+    let mut request = json!({"command": command, "systemRunPlan": plan, "allowedDecisions": allowed(offers_always)});
+    if let Some(members) = request.as_object_mut() {
+        for name in SHOWN {
+            members.insert((*name).to_owned(), params.get(*name).cloned().unwrap_or_default());
+        }
+        for name in PLANNED {
+            members.insert((*name).to_owned(), plan.unwrap_or(params).get(*name).cloned().unwrap_or_default());
+        }
+        if let (None, Some(argv)) = (plan, params.get("commandArgv").filter(|argv| argv.is_array())) {
+            members.insert("commandArgv".to_owned(), argv.clone());
+        }
+    }
+    // A person decides about all of it or about nothing.
+    if request.to_string().len() > limits::APPROVAL_REQUEST_BYTES {
+        return Err(WireError::invalid("command exceeds exec approval display limit"));
+    }
+    let flag = |member: &str| params.get(member).and_then(Value::as_bool);
+    let after = params.get("timeoutMs").and_then(Value::as_f64).map(|millis| Duration::from_millis(millis as u64));
+    Ok(Asked {
+        id,
+        request,
+        offers_always,
+        after: after.unwrap_or(limits::APPROVAL_TIMEOUT).min(limits::APPROVAL_TIMEOUT),
+        needs_route: flag("requireDeliveryRoute") != Some(false),
+        two_phase: flag("twoPhase") == Some(true),
+    })
+}
+
+fn allowed(offers_always: bool) -> Vec<&'static str> {
+    let words = [Decision::AllowOnce, Decision::AllowAlways, Decision::Deny];
+    words.into_iter().filter(|word| offers_always || *word != Decision::AllowAlways).map(Decision::word).collect()
+}
+
+/// The command as it is shown. Where the arguments are known they are what is shown, whatever the
+/// caller calls them (A64).
+fn command(params: &Value, plan: Option<&Value>) -> Result<String, WireError> {
+    let argv = match plan {
+        Some(plan) => plan.get("argv"),
+        None => params.get("commandArgv").filter(|argv| !argv.is_null()),
+    };
+    let argv: Vec<String> = match (plan, argv) {
+        (_, Some(argv)) => serde_json::from_value(argv.clone()).unwrap_or_default(),
+        (Some(_), None) => Vec::new(),
+        (None, None) if text(params, "command").trim().is_empty() => Vec::new(),
+        (None, None) => return Ok(visible(text(params, "command"))),
+    };
+    if argv.is_empty() {
+        return Err(WireError::invalid("command is required, and the argv of a plan must not be empty"));
+    }
+    Ok(display::quoted(&argv))
+}
