@@ -77,7 +77,10 @@ pub const DECLARED_NAMES: usize = 256;
 pub const DECLARED_NAME_BYTES: usize = 256;
 /// Wrong shared secrets of one (address, class) inside the window before lock-out. spec: gateway §2, A09
 pub const AUTH_FAILURES: usize = 10;
-/// The window of [`AUTH_FAILURES`]. spec: gateway §2
+/// Wrong shared secrets of all addresses together inside the window; then nobody may try one over
+/// TCP until the oldest leaves it. ours, H19
+pub const AUTH_FAILURES_TOGETHER: usize = 100;
+/// The window of [`AUTH_FAILURES`] and [`AUTH_FAILURES_TOGETHER`]. spec: gateway §2
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// Lock-out of an address with an allowed Origin. spec: security-cases A09 row
 pub const AUTH_LOCKOUT_ORIGIN: Duration = Duration::from_secs(300);

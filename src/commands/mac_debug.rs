@@ -233,7 +233,8 @@ fn run_command(target: &Target, flags: Run) -> Result<ExitCode, InspectError> {
     let mut env = BTreeMap::new();
     for pair in &flags.env {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(InspectError::Usage(format!("--env wants NAME=VALUE, not {pair}")));
+            // Not repeated: it may be a secret whose name was forgotten (A154).
+            return Err(InspectError::Usage("--env wants NAME=VALUE; one has no `=`".to_owned()));
         };
         env.insert(name.to_owned(), value.to_owned());
     }

@@ -130,6 +130,7 @@ fn status(call: &Call<'_>) -> Result<Reply, WireError> {
     let core = call.core;
     let sessions = core.registry.sessions();
     let nodes = sessions.iter().filter(|session| session.role == Role::Node).count();
+    let footprint = crate::sys::process::footprint();
     Ok(Reply::Now(json!({
         "version": super::VERSION,
         "runtimeVersion": super::VERSION,
@@ -137,7 +138,9 @@ fn status(call: &Call<'_>) -> Result<Reply, WireError> {
         "uptimeMs": core.uptime_ms(),
         "port": core.settings.port,
         "connections": {"operators": sessions.len() - nodes, "nodes": nodes},
-        "memoryBytes": crate::sys::process::resident_bytes(),
+        "memoryBytes": footprint.resident_bytes,
+        "threads": footprint.threads,
+        "descriptors": footprint.descriptors,
     })))
 }
 

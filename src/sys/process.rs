@@ -84,13 +84,50 @@ pub fn private_umask() {
     unsafe { libc::umask(0o077) };
 }
 
-/// Resident memory in bytes, where the system tells (Linux).
-pub fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    // SAFETY: sysconf takes an integer and cannot fail for this name.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Some(pages * u64::try_from(page).ok()?)
+/// What this process weighs; each figure is missing where the system does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Footprint {
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Open descriptors.
+    pub descriptors: Option<u64>,
+}
+
+/// Looks at this process. Nobody else can: it hides from tracing (see [`settle`]).
+pub fn footprint() -> Footprint {
+    // The look itself opens one.
+    let descriptors = std::fs::read_dir("/dev/fd").ok().map(|entries| entries.count().saturating_sub(1));
+    let (resident_bytes, threads) = memory_and_threads();
+    Footprint { resident_bytes, threads, descriptors: descriptors.and_then(|count| u64::try_from(count).ok()) }
+}
+
+/// How many threads this process has, where the system tells.
+pub fn threads() -> Option<u64> {
+    memory_and_threads().1
+}
+
+#[cfg(not(target_os = "macos"))]
+fn memory_and_threads() -> (Option<u64>, Option<u64>) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let figure = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    (figure("VmRSS:").map(|kibibytes| kibibytes * 1_024), figure("Threads:"))
+}
+
+/// macOS has no /proc; the kernel tells both with the task's resource use.
+#[cfg(target_os = "macos")]
+fn memory_and_threads() -> (Option<u64>, Option<u64>) {
+    // SAFETY: a structure of integers, for which zero is a value.
+    let mut info: libc::proc_taskinfo = unsafe { std::mem::zeroed() };
+    let size = libc::c_int::try_from(size_of::<libc::proc_taskinfo>()).unwrap_or(0);
+    // SAFETY: pointer and size name the live structure; our own id needs no right.
+    let written =
+        unsafe { libc::proc_pidinfo(libc::getpid(), libc::PROC_PIDTASKINFO, 0, (&raw mut info).cast(), size) };
+    if written == size { (Some(info.pti_resident_size), u64::try_from(info.pti_threadnum).ok()) } else { (None, None) }
 }
 
 /// The machine's name, else `openclaw`.

@@ -68,10 +68,17 @@ impl Client {
     }
 
     /// Upgrades `stream` as `upgrade` says; panics unless the answer is 101 with the right accept key.
-    pub fn over(mut stream: Stream, upgrade: &Upgrade) -> Self {
+    pub fn over(stream: Stream, upgrade: &Upgrade) -> Self {
+        Self::try_over(stream, upgrade).unwrap_or_else(|answer| panic!("{answer:?}"))
+    }
+
+    /// The same; any other answer than 101 is returned.
+    pub fn try_over(mut stream: Stream, upgrade: &Upgrade) -> Result<Self, HttpAnswer> {
         stream.write_all(&upgrade.bytes()).unwrap();
         let answer = read_answer(&mut stream);
-        assert_eq!(answer.status, 101, "{answer:?}");
+        if answer.status != 101 {
+            return Err(answer);
+        }
         let accept = tungstenite::handshake::derive_accept_key(upgrade.key.as_bytes());
         assert_eq!(answer.header("sec-websocket-accept"), Some(accept.as_str()));
         let socket = WebSocket::from_partially_read(stream, answer.body.clone(), Role::Client, None);
@@ -85,7 +92,7 @@ impl Client {
             ts: frame["payload"]["ts"].as_i64().unwrap(),
             frame,
         };
-        client
+        Ok(client)
     }
 
     /// Connects over TCP and logs in; panics when refused.
@@ -197,6 +204,21 @@ impl Client {
                 Some(Incoming::Frame(frame)) => self.pending.push_back(frame),
                 Some(Incoming::Closed(closed)) => panic!("{closed:?} instead of {what}; before: {:?}", self.pending),
                 None => panic!("no {what} in {DEADLINE:?}; but: {:?}", self.pending),
+            }
+        }
+    }
+
+    /// The same with a limit of its own; `None` when nothing of that kind came in time or before the end.
+    pub fn find(&mut self, within: Duration, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        if let Some(at) = self.pending.iter().position(&wanted) {
+            return self.pending.remove(at);
+        }
+        let deadline = Instant::now() + within;
+        loop {
+            match self.read(deadline) {
+                Some(Incoming::Frame(frame)) if wanted(&frame) => return Some(frame),
+                Some(Incoming::Frame(frame)) => self.pending.push_back(frame),
+                Some(Incoming::Closed(_)) | None => return None,
             }
         }
     }

@@ -59,7 +59,8 @@ impl Device {
     }
 }
 
-fn signed_text(device_id: &str, params: &Value, payload: Payload, nonce: &str, signed_at: i64) -> String {
+/// The text that a device signs for connect parameters.
+pub fn signed_text(device_id: &str, params: &Value, payload: Payload, nonce: &str, signed_at: i64) -> String {
     let text = |pointer: &str| params.pointer(pointer).and_then(Value::as_str);
     let scopes: Vec<&str> =
         params["scopes"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default();

@@ -14,7 +14,7 @@ mod pty;
 mod temp;
 
 pub use client::{Answer, Challenge, Client, Closed, Connect, Incoming};
-pub use device::{Device, Payload, sha256_hex};
+pub use device::{Device, Payload, sha256_hex, signed_text};
 pub use gateway::{Gateway, Options, TOKEN};
 pub use http::{HttpAnswer, Stream, Upgrade, read_answer, send_raw};
 pub use node::{FakeNode, Reply, Surface};
