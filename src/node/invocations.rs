@@ -7,6 +7,7 @@ use crate::exec::prepare::PreparedPlans;
 use crate::limits;
 use crate::protocol::node::{InvokeCancel, InvokeRequest, InvokeResult, NodeError, name};
 use crate::sys::wake::Wake;
+use crate::sys::worker;
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -32,6 +33,8 @@ struct State {
     /// Threads that have not ended, those of cancelled invocations too.
     threads: usize,
     over: bool,
+    /// When the watcher looks at the deadlines next; none until it is told.
+    watched: Option<Instant>,
 }
 
 /// See the module.
@@ -117,10 +120,7 @@ impl Invocations {
         let invocations = Arc::clone(self);
         let of_thread = link.clone();
         let id = request.id.clone();
-        let started = thread::Builder::new()
-            .name("invocation".into())
-            .stack_size(limits::PEER_STACK_BYTES)
-            .spawn(move || invocations.perform(&of_thread, &request, &cancel));
+        let started = worker::start(move || invocations.perform(&of_thread, &request, &cancel));
         if started.is_err() {
             self.leave();
             self.report(link, &id, Outcome::refused(busy()));
@@ -149,7 +149,10 @@ impl Invocations {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         state.running.insert(request.id.clone(), Running { cancel: Arc::clone(&cancel), deadline, is_run });
         state.threads += 1;
-        self.changed.notify_all();
+        // Woken for nothing, the watcher costs as much as a small invocation.
+        if deadline.is_some_and(|deadline| state.watched.is_none_or(|watched| deadline < watched)) {
+            self.changed.notify_all();
+        }
         Ok(Some(cancel))
     }
 
@@ -169,7 +172,9 @@ impl Invocations {
     fn leave(&self) {
         let mut state = self.state();
         state.threads = state.threads.saturating_sub(1);
-        self.changed.notify_all();
+        if state.over {
+            self.changed.notify_all();
+        }
     }
 
     /// Says the outcome, the event first, unless the invocation is over. Sending never waits, so
@@ -222,6 +227,7 @@ impl Invocations {
                 !passed
             });
             let next = state.running.values().filter_map(|running| running.deadline).min();
+            state.watched = next;
             state = match next {
                 Some(next) => {
                     let left = next.saturating_duration_since(now);

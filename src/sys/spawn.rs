@@ -1,6 +1,7 @@
 //! Starting a program that was checked, in a session of its own, with nothing of ours but three
 //! descriptors; and following it until it and what it left behind are gone.
 
+use super::worker;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -96,13 +97,11 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (start, started) = channel();
     // The thread comes first: once there is a process there is somebody who collects it.
     let noted = Arc::clone(&exit);
-    std::thread::Builder::new().name("child".to_owned()).stack_size(crate::limits::WAITER_STACK_BYTES).spawn(
-        move || {
-            if let Ok(pid) = started.recv() {
-                follow(pid, &noted, exit_note, &released);
-            }
-        },
-    )?;
+    worker::start(move || {
+        if let Ok(pid) = started.recv() {
+            follow(pid, &noted, exit_note, &released);
+        }
+    })?;
     let group = platform::start(&prepared)?;
     // The thread lives until it has received this.
     let _ = start.send(group);
