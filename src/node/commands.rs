@@ -77,16 +77,16 @@ const DENIED_REASONS: &[&str] = &[
 const AFTER_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Commands {
-    /// Does what was asked; none when it was cancelled.
-    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
+    /// Does what was asked; none when it was cancelled. A run needs a `cancel`.
+    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: Option<&Wake>) -> Option<Outcome> {
         let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
-        let judged = match (request.command.as_str(), params) {
-            (name::RUN | name::RUN_PREPARE | name::WHICH, None) => {
+        let judged = match (request.command.as_str(), params, cancel) {
+            (name::RUN | name::RUN_PREPARE | name::WHICH, None, _) => {
                 Err(Refusal::invalid("Error: INVALID_REQUEST: paramsJSON required"))
             }
-            (name::WHICH, Some(params)) => self.which(params),
-            (name::RUN_PREPARE, Some(params)) => self.prepare(params, prepared),
-            (name::RUN, Some(params)) => {
+            (name::WHICH, Some(params), _) => self.which(params),
+            (name::RUN_PREPARE, Some(params), _) => self.prepare(params, prepared),
+            (name::RUN, Some(params), Some(cancel)) => {
                 let invoke_timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
                 match parse_run(params, RunSource::Gateway) {
                     Ok(run) => return Run::of(run).perform(self, prepared, cancel, invoke_timeout),

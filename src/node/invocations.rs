@@ -20,9 +20,17 @@ use std::time::{Duration, Instant};
 
 /// One that is under way.
 struct Running {
-    cancel: Arc<Wake>,
+    /// Of a run; nothing else takes long enough to be ended.
+    cancel: Option<Arc<Wake>>,
     deadline: Option<Instant>,
-    is_run: bool,
+}
+
+impl Running {
+    fn end(&self) {
+        if let Some(cancel) = &self.cancel {
+            cancel.fire();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +82,7 @@ impl Invocations {
         let mut state = self.state();
         state.over = true;
         for (_, running) in state.running.drain() {
-            running.cancel.fire();
+            running.end();
         }
         self.changed.notify_all();
         let deadline = Instant::now() + limits::KILL_GRACE + limits::DRAIN_LIMIT;
@@ -111,8 +119,7 @@ impl Invocations {
     }
 
     fn accept(self: &Arc<Self>, link: &Link, request: InvokeRequest) {
-        let is_run = request.command == name::RUN;
-        let cancel = match self.enter(&request, is_run) {
+        let cancel = match self.enter(&request) {
             Ok(Some(cancel)) => cancel,
             Ok(None) => return,
             Err(error) => return self.post_result(link, &request.id, Err(error)),
@@ -120,24 +127,26 @@ impl Invocations {
         let invocations = Arc::clone(self);
         let of_thread = link.clone();
         let id = request.id.clone();
-        let started = worker::start(move || invocations.perform(&of_thread, &request, &cancel));
+        let started = worker::start(move || invocations.perform(&of_thread, &request, cancel.as_deref()));
         if started.is_err() {
             self.leave();
             self.report(link, &id, Outcome::refused(busy()));
         }
     }
 
-    /// Takes a place in the table; none for an id that is already at work.
-    fn enter(&self, request: &InvokeRequest, is_run: bool) -> Result<Option<Arc<Wake>>, NodeError> {
+    /// Takes a place in the table, and what cancels it if that can be; none for an id that is
+    /// already at work.
+    fn enter(&self, request: &InvokeRequest) -> Result<Option<Option<Arc<Wake>>>, NodeError> {
+        let is_run = request.command == name::RUN;
         let mut state = self.state();
         if state.over || state.running.contains_key(&request.id) {
             return Ok(None);
         }
-        let runs = state.running.values().filter(|running| running.is_run).count();
+        let runs = state.running.values().filter(|running| running.cancel.is_some()).count();
         if state.threads >= limits::NODE_INVOCATIONS || (is_run && runs >= limits::RUNS_AT_ONCE) {
             return Err(busy());
         }
-        let cancel = Arc::new(Wake::new().map_err(|_| busy())?);
+        let cancel = if is_run { Some(Arc::new(Wake::new().map_err(|_| busy())?)) } else { None };
         if is_run && !self.recent.note(request.idempotency_key.as_deref()) {
             return Err(NodeError::new(
                 "INVALID_REQUEST",
@@ -147,7 +156,7 @@ impl Invocations {
         // 0 means no deadline.
         let timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        state.running.insert(request.id.clone(), Running { cancel: Arc::clone(&cancel), deadline, is_run });
+        state.running.insert(request.id.clone(), Running { cancel: cancel.clone(), deadline });
         state.threads += 1;
         // Woken for nothing, the watcher costs as much as a small invocation.
         if deadline.is_some_and(|deadline| state.watched.is_none_or(|watched| deadline < watched)) {
@@ -156,7 +165,7 @@ impl Invocations {
         Ok(Some(cancel))
     }
 
-    fn perform(&self, link: &Link, request: &InvokeRequest, cancel: &Wake) {
+    fn perform(&self, link: &Link, request: &InvokeRequest, cancel: Option<&Wake>) {
         let work = || self.commands.perform(request, &self.prepared, cancel);
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
             crate::log!("node", "{} failed inside the node", request.command);
@@ -210,7 +219,7 @@ impl Invocations {
 
     fn cancel(&self, id: &str) {
         if let Some(running) = self.state().running.remove(id) {
-            running.cancel.fire();
+            running.end();
         }
     }
 
@@ -222,7 +231,7 @@ impl Invocations {
             state.running.retain(|_, running| {
                 let passed = running.deadline.is_some_and(|deadline| deadline <= now);
                 if passed {
-                    running.cancel.fire();
+                    running.end();
                 }
                 !passed
             });
