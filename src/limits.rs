@@ -204,6 +204,9 @@ pub const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Invocations that a node works on at once; one more is answered `UNAVAILABLE`. ours
 pub const NODE_INVOCATIONS: usize = 128;
+/// Bytes of the parameters of a `system.which` that the reading thread answers itself: some twenty
+/// names at most, well under a millisecond. ours
+pub const QUICK_WHICH_BYTES: usize = 128;
 /// Idempotency keys of recent `system.run` requests that a node remembers. ours, exec f.4
 pub const NODE_RECENT_RUNS: usize = 1_024;
 

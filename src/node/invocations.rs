@@ -124,6 +124,9 @@ impl Invocations {
             Ok(None) => return,
             Err(error) => return self.post_result(link, &request.id, Err(error)),
         };
+        if is_quick(&request) {
+            return self.perform(link, &request, cancel.as_deref());
+        }
         let invocations = Arc::clone(self);
         let of_thread = link.clone();
         let id = request.id.clone();
@@ -250,6 +253,13 @@ impl Invocations {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether doing it takes less than handing it to another thread: a look for a few names in local
+/// directories.
+fn is_quick(request: &InvokeRequest) -> bool {
+    request.command == name::WHICH
+        && request.params_json.as_ref().is_none_or(|params| params.len() <= limits::QUICK_WHICH_BYTES)
 }
 
 fn busy() -> NodeError {
