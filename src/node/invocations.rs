@@ -1,5 +1,5 @@
-//! The invocations of one connection: each on a thread of its own, bounded, ended by its deadline
-//! or a cancel. An invocation that is over says nothing any more. Source: spec gateway §5.
+//! The invocations of one connection: what may take long on a thread of its own, all bounded, ended by
+//! deadline or cancel. An invocation that is over says nothing any more. Source: spec gateway §5.
 
 use super::commands::{Commands, Outcome};
 use crate::client::{CallError, Link};
