@@ -110,12 +110,12 @@ build_std() {
 
 # --- stub SDK: a misspelt C function is a link error, whatever our own declaration says ---
 
-# stub FILE INSTALL_NAME SYMBOL…: a text library; a name with $ exists on Intel only.
+# stub FILE INSTALL_NAME SYMBOL…: a text library; a name with $ exists on Intel only, but for $DARWIN_EXTSN.
 stub() {
     local file=$1 install=$2 all="[ x86_64-macos, arm64-macos ]"
     shift 2
     printf '%s\n' "$@" | awk -v install="$install" -v all="$all" -v quote="'" '
-        /\$/ {intel = intel (intel ? ", " : "") quote $0 quote; next}
+        /\$/ && !/\$DARWIN_EXTSN$/ {intel = intel (intel ? ", " : "") quote $0 quote; next}
         {both = both (both ? ",\n      " : "") quote $0 quote}
         END {
             printf "--- !tapi-tbd\ntbd-version: 4\ntargets: %s\ninstall-name: %s%s%s\nexports:\n", all, quote, install, quote

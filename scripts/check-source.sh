@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-SHIPPED_LINES=20000 # a reviewer reads the shipped source in a day
+SHIPPED_LINES=20000 # lines of code; a reviewer reads the shipped source in a day, comments help with that and do not count
 FILE_LINES=700      # past it a file is reported: is it still one thing?
 SECRETS='Secret|SecretText|Auth'
 
@@ -58,13 +58,13 @@ tracked=$(git ls-files 2>/dev/null) ||
 rule "a path of one machine, or the address of a package registry" "$(printf '%s\n' "$tracked" | grep -v '^Cargo\.lock$' |
     tr '\n' '\0' | xargs -0 grep -nIE "$machine" /dev/null 2>/dev/null | cut -c1-160 || true)"
 
-# Shipped lines: what stands before a file's test module.
+# Shipped lines: what stands before a file's test module, blank lines and comments aside.
 # shellcheck disable=SC2086
 lines=$(awk '
     FNR == 1 {tests = 0}
     /^mod [a-z_]+ \{/ && before == "#[cfg(test)]" {tests = 1}
     {before = $0}
-    !tests {n++}
+    !tests && !/^[[:space:]]*(\/\/|$)/ {n++}
     END {print n + 0}' $shipped)
 [ "$lines" -lt "$SHIPPED_LINES" ] || rule "the shipped source is too long" "$lines lines, limit $SHIPPED_LINES"
 
@@ -73,4 +73,4 @@ long=$(awk -v most="$FILE_LINES" '{n[FILENAME]++} END {for (f in n) if (n[f] > m
 [ -z "$long" ] || printf 'check-source: over %s lines (is it still one thing?):\n%s\n' "$FILE_LINES" "$long"
 
 [ "$failed" = 0 ] || exit 1
-echo "check-source: house rules hold ($lines shipped lines of at most $SHIPPED_LINES)"
+echo "check-source: house rules hold ($lines lines of shipped code of at most $SHIPPED_LINES)"

@@ -60,6 +60,6 @@ plant src/exec/mod.rs '#[derive(Clone, Debug)]
 pub struct SecretText(String);' check-source.sh 'a secret type'
 plant src/exec/mod.rs 'impl std::fmt::Display for crate::identity::secret::Secret {}' check-source.sh 'a secret type'
 plant src/exec/mod.rs "const HERE: &str = \"/ro""ot/notes\";" check-source.sh 'a path of one machine'
-plant src/exec/mod.rs "$(yes '// long' | head -n 20001)" check-source.sh 'too long'
+plant src/exec/mod.rs "$(yes 'const LONG: u8 = 0;' | head -n 20001)" check-source.sh 'too long'
 
 echo "test-checks: $planted offences planted, all found"

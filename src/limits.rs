@@ -59,6 +59,8 @@ pub const DEVICE_SIGNATURE_SKEW: Duration = Duration::from_secs(120);
 pub const INVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest `timeoutMs` that a caller may ask for; 0 asks for none and gets this. ours
 pub const INVOKE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of one `node.invoke.progress` chunk. spec: gateway §5
+pub const PROGRESS_CHUNK_BYTES: usize = 16 * 1024;
 /// Invocations waiting for one node. ours
 pub const INVOKES_PER_NODE: usize = 512;
 /// Invocations waiting for all nodes. ours
@@ -209,6 +211,12 @@ pub const NODE_INVOCATIONS: usize = 128;
 pub const QUICK_WHICH_BYTES: usize = 128;
 /// Idempotency keys of recent `system.run` requests that a node remembers. ours, exec f.4
 pub const NODE_RECENT_RUNS: usize = 1_024;
+/// `node.host.stats` goes out this often. spec: gateway §5
+pub const HOST_STATS_INTERVAL: Duration = Duration::from_secs(60);
+/// An answer about an edit of the policy must leave this long before the gateway gives up. ours
+pub const EDIT_ANSWER_MARGIN: Duration = Duration::from_secs(1);
+/// Differences of an edit that are told one by one. ours
+pub const EDIT_DIFFERENCES: usize = 20;
 
 // ---- threads ----
 

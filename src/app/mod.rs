@@ -55,6 +55,7 @@ impl std::error::Error for AppError {}
 /// The exec socket with everything behind it, until it is stopped or dropped.
 pub struct AppHost {
     exec_host: ExecHost,
+    person: Arc<dyn Person>,
 }
 
 impl AppHost {
@@ -78,10 +79,15 @@ impl AppHost {
         let services = Services {
             token: Box::new(move || document.socket_token().map_err(|error| error.to_string())),
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person))),
-            person,
+            person: Arc::clone(&person),
         };
         let lease = SocketLease::bind(&state.exec_socket()).map_err(AppError::Socket)?;
-        Ok(Self { exec_host: ExecHost::start(lease, services).map_err(AppError::Io)? })
+        Ok(Self { exec_host: ExecHost::start(lease, services).map_err(AppError::Io)?, person })
+    }
+
+    /// The approval queue, for what else has to be asked here.
+    pub fn person(&self) -> &Arc<dyn Person> {
+        &self.person
     }
 
     /// Withdraws prompts, kills commands, answers what can be answered, unlinks the socket.

@@ -2,6 +2,7 @@
 //! same process. Source: DESIGN "Local mode and pinning".
 
 use super::{AppError, AppHost};
+use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
@@ -9,6 +10,7 @@ use crate::exec::document::DocumentPolicy;
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
+use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::state::approvals::ApprovalsDocument;
@@ -17,9 +19,9 @@ use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
 use crate::state::{InstanceLock, StateDir, StateError, device_key};
+use crate::sys::process;
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
-use crate::sys::{listener, process};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
@@ -48,8 +50,8 @@ pub enum SupervisorError {
     Host(AppError),
     /// Its own gateway.
     Gateway(GatewayError),
-    /// Somebody who is not us holds the gateway's port; nothing was sent there.
-    PortHeld(u16),
+    /// Somebody who is not us holds the gateway's port.
+    PortHeld(PortHeld),
     /// Threads or descriptors.
     System(io::Error),
 }
@@ -60,14 +62,7 @@ impl fmt::Display for SupervisorError {
             Self::State(error) => error.fmt(f),
             Self::Host(error) => error.fmt(f),
             Self::Gateway(error) => error.fmt(f),
-            Self::PortHeld(port) => {
-                let holder = listener::holder_of(*port).map_or_else(String::new, |pid| format!(" (pid {pid})"));
-                write!(
-                    f,
-                    "port {port} is held by another user's program{holder}; nothing was sent to it. \
-                     Choose another with OPENCLAW_GATEWAY_PORT or gateway.port, or start with --no-tcp"
-                )
-            }
+            Self::PortHeld(held) => held.fmt(f),
             Self::System(error) => write!(f, "the system refused: {error}"),
         }
     }
@@ -92,7 +87,12 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let host = AppHost::start(&state, ask.open()).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let local = match config.mode {
-        GatewayMode::Local => Some(start_local(&state, config, tcp, &approvals)?),
+        GatewayMode::Local => {
+            // Only somebody in front of this machine may confirm an edit from outside (H15).
+            let person = (ask == Backend::Terminal).then(|| Arc::clone(host.person()));
+            let editor = PolicyEditor { document: Arc::clone(&approvals), person };
+            Some(start_local(&state, config, tcp, &approvals, editor)?)
+        }
         GatewayMode::Remote => {
             crate::log!(
                 "app",
@@ -143,21 +143,16 @@ fn start_local(
     config: Config,
     tcp: bool,
     approvals: &Arc<ApprovalsDocument>,
+    policy_editor: PolicyEditor,
 ) -> Result<Local, SupervisorError> {
     let device =
         Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
     let credentials = credentials(&config).map_err(SupervisorError::State)?;
     let pins = Arc::new(GatewayPins::new(state));
-    let gateway = attach(state, config, tcp, &pins)?;
-    let surface = node::surface();
+    let gateway = find_gateway(state, config, tcp, &pins)?;
     let endpoint = match &gateway {
         Attached::Ours(gateway) => {
-            let surface = gateway::pairing::Surface {
-                caps: surface.caps,
-                commands: surface.commands,
-                permissions: surface.permissions,
-            };
-            gateway.set_local_app(device.id(), surface);
+            gateway.set_local_app(device.id(), node::surface());
             Endpoint::Socket(gateway.socket_path().to_path_buf())
         }
         Attached::Running(endpoint) => {
@@ -177,6 +172,7 @@ fn start_local(
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
         exec_host: commands::ExecHost::App(exec_host),
+        policy_editor: Some(policy_editor),
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);
@@ -204,7 +200,7 @@ pub fn credentials(config: &Config) -> Result<Credentials, StateError> {
 
 /// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is
 /// pinned or our own user's.
-fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Result<Attached, SupervisorError> {
+fn find_gateway(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Result<Attached, SupervisorError> {
     let lock = match InstanceLock::take(&state.gateway_lock()) {
         Ok(lock) => lock,
         Err(StateError::AlreadyHeld { .. }) => {
@@ -221,15 +217,9 @@ fn attach(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins) -> Re
             Ok(Attached::Ours(Box::new(gateway)))
         }
         Err(GatewayError::Port(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
-            let endpoint = Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port };
-            let pinned = pins.pinned(&endpoint.pin_name()).map_err(SupervisorError::State)?.is_some();
-            // A pinned gateway proves its key before it gets anything; an unpinned one must at
-            // least be a program of ours.
-            if pinned || listener::owner_of(port) == Some(process::effective_uid()) {
-                Ok(Attached::Running(endpoint))
-            } else {
-                Err(SupervisorError::PortHeld(port))
-            }
+            let pinned = attach::is_pinned(pins, port).map_err(SupervisorError::State)?;
+            attach::check(port, pinned).map_err(SupervisorError::PortHeld)?;
+            Ok(Attached::Running(attach::on_port(port)))
         }
         Err(error) => Err(SupervisorError::Gateway(error)),
     }

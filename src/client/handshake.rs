@@ -4,10 +4,11 @@
 use super::endpoint::Endpoint;
 use super::error::ConnectError;
 use super::gateway_key;
-use super::options::{ConnectOptions, Role};
+use super::options::ConnectOptions;
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
+use crate::protocol::connect::Role;
 use crate::protocol::connect::{
     DevicePayload, DeviceProof, HelloOk, PROTOCOL, PROTOCOL_OLDEST, PayloadForm, SecretText, device_payload,
 };

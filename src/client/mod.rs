@@ -1,6 +1,7 @@
 //! A connection to a gateway, ours or the official one: where it is, the handshake, request
 //! matching, when to try again.
 
+pub mod attach;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
@@ -10,8 +11,10 @@ pub mod options;
 mod pending;
 pub mod reconnect;
 
+pub use crate::protocol::connect::Role;
+pub use crate::protocol::node::Surface;
 pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
 pub use handshake::Hello;
-pub use options::{ConnectOptions, Credentials, Role, Surface};
+pub use options::{ConnectOptions, Credentials};

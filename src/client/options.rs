@@ -2,40 +2,10 @@
 
 use crate::identity::device::DeviceKey;
 use crate::identity::secret::Secret;
-use crate::protocol::connect::ClientInfo;
+use crate::protocol::connect::{ClientInfo, Role};
+use crate::protocol::node::Surface;
 use crate::state::pins::GatewayPins;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// As whom we connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Gives orders.
-    Operator,
-    /// Offers this machine's commands.
-    Node,
-}
-
-impl Role {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Node => "node",
-        }
-    }
-}
-
-/// What a client can show, or a node can do: `caps`, `commands`, `permissions` of `connect`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surface {
-    /// Capabilities.
-    pub caps: Vec<String>,
-    /// Commands of a node.
-    pub commands: Vec<String>,
-    /// Permissions of a node by name; absent on a host that has none to speak of.
-    pub permissions: Option<BTreeMap<String, bool>>,
-}
 
 /// What we may show a gateway. A shared token goes before a device token. Source: spec gateway §3.
 #[derive(Default)]

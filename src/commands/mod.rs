@@ -61,7 +61,7 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Ok(parsed) => parsed,
         Err(exit) => {
             return match exit.status {
-                Ok(()) => say(&exit.output),
+                Ok(()) => say(&format!("{}\n", exit.output.trim_end())),
                 Err(()) => usage(exit.output.trim_end()),
             };
         }

@@ -6,6 +6,7 @@ use crate::client::{Credentials, Endpoint};
 use crate::exec::analysis::Host;
 use crate::exec::document::DocumentPolicy;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
+use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::Config;
@@ -164,7 +165,8 @@ fn options(
         credentials: credentials(config).unwrap_or_else(|_| Credentials::default()),
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
-        policy: Arc::new(DocumentPolicy { document: approvals, trusts_agent: false }),
+        policy: Arc::new(DocumentPolicy { document: Arc::clone(&approvals), trusts_agent: false }),
         exec_host,
+        policy_editor: Some(PolicyEditor { document: approvals, person: None }),
     })
 }

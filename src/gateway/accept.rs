@@ -8,17 +8,15 @@ use super::registry;
 use super::session::{self, Leave, Session};
 use crate::client::gateway_key;
 use crate::limits;
-use crate::sys::poll::{self, Interest};
 use crate::sys::{process, socket};
+use crate::transport::accept::{Acceptor, Listener};
 use crate::transport::http::{self, Head, HeadError};
 use crate::transport::peer::Peer;
 use crate::transport::stream::Stream;
 use serde_json::json;
-use std::fs::File;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,54 +29,15 @@ const FORWARDED: &[&str] = &["forwarded", "x-real-ip", "via", "cf-connecting-ip"
 /// And every header with this prefix.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
 
-/// Serves a TCP listener until the gateway stops.
-pub fn tcp(core: &Arc<Core>, listener: &TcpListener) {
-    let _ = listener.set_nonblocking(true);
-    accept_loop(core, listener.as_fd(), || {
-        let (stream, _) = listener.accept()?;
-        stream.set_nonblocking(false)?;
-        Stream::tcp(stream)
-    });
-}
-
-/// Serves the Unix listener until the gateway stops.
-pub fn unix(core: &Arc<Core>, listener: &UnixListener) {
-    let _ = listener.set_nonblocking(true);
-    accept_loop(core, listener.as_fd(), || {
-        let (stream, _) = listener.accept()?;
-        stream.set_nonblocking(false)?;
-        Ok(Stream::unix(stream))
-    });
-}
-
-fn accept_loop(core: &Arc<Core>, listener: std::os::fd::BorrowedFd<'_>, accept: impl Fn() -> io::Result<Stream>) {
-    // Kept so that a connection can be taken and closed when no other descriptor is left.
-    let mut spare = File::open("/dev/null").ok();
-    let mut said = false;
-    loop {
-        let ready = poll::wait(&[(listener, Interest::Readable), (core.stop.fd(), Interest::Readable)], None);
-        if core.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        let result = ready.and_then(|_| accept());
-        match result {
-            Ok(stream) => {
-                said = false;
+/// Serves a listener until the gateway stops.
+pub fn run(core: &Arc<Core>, listener: &impl Listener) {
+    match Acceptor::new("gateway", listener) {
+        Ok(mut acceptor) => {
+            while let Some(stream) = acceptor.next(&core.stop) {
                 start(core, stream);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => {
-                if !said {
-                    crate::log!("gateway", "cannot accept connections for now: {error}");
-                    said = true;
-                }
-                if socket::out_of_descriptors(&error) && spare.take().is_some() {
-                    drop(accept());
-                    spare = File::open("/dev/null").ok();
-                }
-                thread::sleep(limits::ACCEPT_BACKOFF);
-            }
         }
+        Err(error) => crate::log!("gateway", "a listener cannot be served: {error}"),
     }
 }
 

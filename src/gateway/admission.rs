@@ -1,5 +1,5 @@
-//! Sockets that have not logged in yet: bounded per address and in all. When there is no room, the
-//! oldest one that has said nothing makes room. Source: security-cases A145 and issue "failure budget".
+//! Sockets that have not logged in yet: bounded per address and in all; the Unix socket has places of
+//! its own. When there is no room, the oldest one that has said nothing makes room. Source: security-cases A145 and issue "failure budget".
 
 use crate::limits;
 use crate::transport::stream::Stream;
@@ -37,11 +37,15 @@ impl Admission {
         let mut rooms = self.rooms();
         let same = rooms.waiting.values().filter(|waiting| waiting.address == address).count();
         let full_here = same >= limits::PRE_AUTH_PER_ADDRESS;
-        if full_here || rooms.waiting.len() >= limits::PRE_AUTH_TOTAL {
+        let of_kind = rooms.waiting.values().filter(|waiting| waiting.address.is_some() == address.is_some()).count();
+        if full_here || of_kind >= limits::PRE_AUTH_TOTAL {
             let oldest = rooms
                 .waiting
                 .iter()
-                .find(|(_, waiting)| !waiting.spoke && (!full_here || waiting.address == address))
+                .find(|(_, waiting)| {
+                    let in_the_way = if full_here { waiting.address == address } else { waiting.address.is_some() };
+                    !waiting.spoke && in_the_way
+                })
                 .map(|(number, _)| *number)?;
             if let Some(stream) = rooms.waiting.remove(&oldest).and_then(|waiting| waiting.stream.upgrade()) {
                 stream.shutdown(Shutdown::Both);

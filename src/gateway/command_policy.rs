@@ -30,73 +30,36 @@ const HOST_COMMANDS: &[&str] = &[
     "fs.listDir",
     "mcp.tools.call.v1",
     "screen.snapshot",
-    "system.execApprovals.get",
-    "system.execApprovals.set",
+    name::EXEC_APPROVALS_GET,
+    name::EXEC_APPROVALS_SET,
     name::RUN,
     name::RUN_PREPARE,
     name::WHICH,
     "terminal.upload",
 ];
 
+#[rustfmt::skip]
 const MAC: &[&str] = &[
-    "calendar.events",
-    "camera.list",
-    "camera.ptz.status",
-    "canvas.eval",
-    "canvas.hide",
-    "canvas.navigate",
-    "canvas.present",
-    "canvas.snapshot",
-    "computer.act",
-    "contacts.search",
-    "device.apps",
-    "device.info",
-    "device.status",
-    "location.get",
-    "motion.activity",
-    "motion.pedometer",
-    "photos.latest",
-    "reminders.list",
+    "calendar.events", "camera.list", "camera.ptz.status", "canvas.eval", "canvas.hide", "canvas.navigate",
+    "canvas.present", "canvas.snapshot", "computer.act", "contacts.search", "device.apps", "device.info",
+    "device.status", "location.get", "motion.activity", "motion.pedometer", "photos.latest", "reminders.list",
     "system.notify",
 ];
 const LINUX: &[&str] = &["computer.act", "system.notify"];
 const WINDOWS: &[&str] =
     &["camera.list", "computer.act", "device.info", "device.status", "location.get", "system.notify"];
+#[rustfmt::skip]
 const IOS: &[&str] = &[
-    "calendar.events",
-    "camera.list",
-    "contacts.search",
-    "device.info",
-    "device.status",
-    "location.get",
-    "motion.activity",
-    "motion.pedometer",
-    "photos.latest",
-    "reminders.list",
-    "system.notify",
-    "watch.notify",
+    "calendar.events", "camera.list", "contacts.search", "device.info", "device.status", "location.get",
+    "motion.activity", "motion.pedometer", "photos.latest", "reminders.list", "system.notify", "watch.notify",
     "watch.status",
 ];
+#[rustfmt::skip]
 const ANDROID: &[&str] = &[
-    "calendar.events",
-    "callLog.search",
-    "camera.list",
-    "contacts.search",
-    "device.apps",
-    "device.health",
-    "device.info",
-    "device.permissions",
-    "device.status",
-    "location.get",
-    "mobile.ui.act",
-    "mobile.ui.observe",
-    "motion.activity",
-    "motion.pedometer",
-    "notifications.actions",
-    "notifications.list",
-    "photos.latest",
-    "reminders.list",
-    "system.notify",
+    "calendar.events", "callLog.search", "camera.list", "contacts.search", "device.apps", "device.health",
+    "device.info", "device.permissions", "device.status", "location.get", "mobile.ui.act", "mobile.ui.observe",
+    "motion.activity", "motion.pedometer", "notifications.actions", "notifications.list", "photos.latest",
+    "reminders.list", "system.notify",
 ];
 const UNKNOWN: &[&str] = &["camera.list", "location.get", "system.notify"];
 

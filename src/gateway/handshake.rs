@@ -47,6 +47,10 @@ pub fn run(core: &Arc<Core>, peer: &mut Peer, arrival: &Arrival) -> Result<(Arc<
     let challenge = json!({"nonce": nonce, "ts": clock::wall_ms()});
     send(peer, frame::event(event::CHALLENGE, &challenge));
     let text = peer.receive().map_err(Refused::Ended)?;
+    // frames `neg-preauth-16-queued`: too eager a peer is told nothing else.
+    if peer.gather(limits::HANDSHAKE_QUEUED_FRAMES) > limits::HANDSHAKE_QUEUED_FRAMES {
+        return Err(Refused::Close(1008, "too many pending handshake frames".to_owned()));
+    }
     let (id, params) = first_frame(peer, text.as_str())?;
     if core.stopping.load(Ordering::SeqCst) {
         let error = WireError::unavailable("gateway restart in progress").retryable();
@@ -490,7 +494,7 @@ fn hello_ok(core: &Core, session: &Session, entry: &Entry) -> Value {
         "features": {"methods": super::methods::names(), "events": event::ALL, "capabilities": []},
         "snapshot": {
             "presence": presence,
-            "health": super::methods::health(),
+            "health": super::methods::health(core),
             "stateVersion": core.registry.version(),
             "uptimeMs": core.uptime_ms(),
         },

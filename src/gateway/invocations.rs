@@ -3,7 +3,7 @@
 //! Source: spec gateway §5 "Invocation"; cases A54, A56.
 
 use super::session::{Run, Session};
-use super::{Core, event, now_ms};
+use super::{Core, event, now_ms, registry};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::error::WireError;
@@ -46,11 +46,13 @@ pub struct Invocation {
     /// When the caller gives up.
     pub deadline: Instant,
     /// As the caller chose it.
-    pub idempotency_key: String,
+    pub idempotency_key: Option<String>,
     /// As the caller named it.
     pub session_key: Option<String>,
     /// Times that the node was not ready.
     pub attempts: usize,
+    /// The node's payload is the whole answer.
+    pub bare: bool,
 }
 
 type Due = (Instant, u64);
@@ -63,6 +65,8 @@ enum Task {
 struct Pending {
     invocation: Invocation,
     due: Due,
+    /// Number of the next piece of progress.
+    next_piece: u64,
 }
 
 /// All invocations, and what is due when.
@@ -140,7 +144,7 @@ impl Invocations {
             command: invocation.command.clone(),
             params_json: invocation.params_json.clone(),
             timeout_ms: u64::try_from(left.as_millis()).ok(),
-            idempotency_key: Some(invocation.idempotency_key.clone()),
+            idempotency_key: invocation.idempotency_key.clone(),
             session_key: invocation.session_key.clone(),
         };
         let text = frame::event(name::INVOKE_REQUEST, &request);
@@ -157,7 +161,7 @@ impl Invocations {
         }
         let due = inner.schedule(invocation.deadline, Task::TimeOut(id.clone()));
         *inner.per_node.entry(node.number).or_default() += 1;
-        inner.pending.insert(id.clone(), Pending { invocation, due });
+        inner.pending.insert(id.clone(), Pending { invocation, due, next_piece: 0 });
         // Woken for nothing, the timer costs as much as the invocation.
         let is_next = inner.watched.is_none_or(|watched| due.0 < watched);
         drop(inner);
@@ -195,6 +199,16 @@ impl Invocations {
         drop(inner);
         invocation.answer(outcome);
         true
+    }
+
+    /// A node tells how far it is. None if nothing of its waits under that id, false if this is not
+    /// the next piece.
+    pub fn progress(&self, node: &Session, id: &str, piece: u64) -> Option<bool> {
+        let mut inner = self.inner();
+        let pending = inner.pending.get_mut(id).filter(|pending| pending.invocation.node.number == node.number)?;
+        let is_next = pending.next_piece == piece;
+        pending.next_piece += u64::from(is_next);
+        Some(is_next)
     }
 
     /// A session has gone: what it asked for is cancelled, what it was doing has failed.
@@ -286,6 +300,9 @@ impl Invocation {
     }
 
     fn answer_ok(&self, payload: Option<&RawValue>, payload_json: Option<&str>) {
+        if self.bare {
+            return self.caller.send(frame::response_ok(&self.request_id, &payload.unwrap_or(RawValue::NULL)));
+        }
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Answer<'a> {
@@ -383,6 +400,7 @@ pub fn timer(core: &Arc<Core>) {
         if now >= next_tick {
             next_tick = now + limits::TICK_INTERVAL;
             core.registry.broadcast(event::TICK, &json!({"ts": now_ms()}), None, None);
+            registry::tell_health(core);
         }
     }
 }

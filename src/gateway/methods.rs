@@ -3,7 +3,7 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_node, methods_pairing, now_ms, registry};
+use super::{Core, methods_node, methods_pairing, methods_policy, now_ms, registry};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -53,7 +53,7 @@ type Run = fn(&Call<'_>) -> Result<Reply, WireError>;
 
 /// Every method.
 const METHODS: &[(&str, Access, Run)] = &[
-    ("health", Access::Anyone, |_| Ok(Reply::Now(health()))),
+    ("health", Access::Anyone, |call| Ok(Reply::Now(health(call.core)))),
     ("status", Access::Scope(scope::READ), status),
     ("system-presence", Access::Scope(scope::READ), presence),
     ("node.list", Access::Scope(scope::READ), methods_node::list),
@@ -67,6 +67,9 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
     ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
     ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("exec.approvals.node.get", Access::Scope(scope::ADMIN), methods_policy::node_get),
+    ("exec.approvals.node.set", Access::Scope(scope::ADMIN), methods_policy::node_set),
+    ("node.invoke.progress", Access::Node, methods_node::invoke_progress),
     ("node.invoke.result", Access::Node, methods_node::invoke_result),
     ("node.event", Access::Node, methods_node::event),
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),
@@ -110,9 +113,10 @@ pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -
     Ok(())
 }
 
-/// The health document; needs no scope, so it says nothing about anybody.
-pub fn health() -> Value {
-    json!({"ok": true, "ts": now_ms(), "durationMs": 0, "channels": {}, "channelOrder": [],
+/// The health document: whether what is decided here can be kept. It needs no scope, so it says
+/// nothing about anybody.
+pub fn health(core: &Core) -> Value {
+    json!({"ok": !core.pairing().is_failing(), "ts": now_ms(), "durationMs": 0, "channels": {}, "channelOrder": [],
         "agents": [], "plugins": {"loaded": [], "errors": []}})
 }
 

@@ -116,10 +116,11 @@ pub fn invoke(call: &Call<'_>) -> Result<Reply, WireError> {
         params_json,
         run,
         deadline: Instant::now() + timeout,
-        idempotency_key: params.idempotency_key.into_owned(),
+        idempotency_key: Some(params.idempotency_key.into_owned()),
         session_key: params.session_key.map(Cow::into_owned),
         attempts: 0,
         node: session,
+        bare: false,
     });
     Ok(Reply::Later)
 }
@@ -146,7 +147,11 @@ fn refuse_policy_commands(command: &str) -> Result<(), WireError> {
     Ok(())
 }
 
-fn connected_and_approved(call: &Call<'_>, node_id: &str) -> Result<Arc<Session>, WireError> {
+/// The connection of a node whose surface an owner approved.
+///
+/// # Errors
+/// The original's two.
+pub fn connected_and_approved(call: &Call<'_>, node_id: &str) -> Result<Arc<Session>, WireError> {
     let session = call.core.registry.node(node_id);
     let approved = match session.as_ref().and_then(|session| session.node.as_ref()) {
         Some(node) => node.live().approved.is_some(),
@@ -166,7 +171,11 @@ fn connected_and_approved(call: &Call<'_>, node_id: &str) -> Result<Arc<Session>
     })
 }
 
-fn check_command(call: &Call<'_>, node: &NodeSession, command: &str) -> Result<(), WireError> {
+/// Whether a node may be asked for `command`.
+///
+/// # Errors
+/// It may not, and why.
+pub fn check_command(call: &Call<'_>, node: &NodeSession, command: &str) -> Result<(), WireError> {
     let owner = &call.core.settings.commands;
     let live = node.live();
     let approved = live.approved.as_ref().map(|surface| surface.commands.as_slice()).unwrap_or_default();
@@ -222,6 +231,35 @@ pub fn invoke_result(call: &Call<'_>) -> Result<Reply, WireError> {
     Ok(Reply::Now(if known { json!({"ok": true}) } else { json!({"ok": true, "ignored": true}) }))
 }
 
+const PROGRESS: &[Member] = &[
+    need("invokeId", Kind::Text(1)),
+    need("nodeId", Kind::Text(1)),
+    need("seq", Kind::Int(0)),
+    need("chunk", Kind::Text(0)),
+];
+
+/// `node.invoke.progress`: taken from the connection that was asked, piece after piece. Whoever
+/// asked gets the whole output with the result.
+pub fn invoke_progress(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(PROGRESS)?;
+    let text = |member: &str| params.get(member).and_then(Value::as_str).unwrap_or_default();
+    if call.session.device_id.as_deref() != Some(text("nodeId")) {
+        return Err(WireError::invalid("nodeId mismatch"));
+    }
+    if text("chunk").len() > limits::PROGRESS_CHUNK_BYTES {
+        let most = limits::PROGRESS_CHUNK_BYTES;
+        return Err(WireError::invalid(format!(
+            "invalid node.invoke.progress params: at /chunk: more than {most} bytes"
+        )));
+    }
+    let seq = params.get("seq").and_then(Value::as_u64).unwrap_or_default();
+    match call.core.invocations.progress(call.session, text("invokeId"), seq) {
+        Some(true) => Ok(Reply::Now(json!({"ok": true}))),
+        Some(false) => Err(WireError::invalid("invalid node.invoke.progress params: at /seq: out of order")),
+        None => Ok(Reply::Now(json!({"ok": true, "ignored": true}))),
+    }
+}
+
 const EVENT: &[Member] = &[need("event", Kind::Text(1)), may("payload", Kind::Any), may("payloadJSON", Kind::Text(0))];
 
 /// `node.event`: always an ok answer, which says what became of it. Source: spec gateway §5.
@@ -244,7 +282,7 @@ pub fn event(call: &Call<'_>) -> Result<Reply, WireError> {
             Some(payload) if exec_event(node, event, &payload) => return Ok(Reply::Now(json!({"ok": true}))),
             Some(_) => (false, "unmatched_exec_event"),
         },
-        "node.host.stats" => host_stats(call, node, payload),
+        name::HOST_STATS => host_stats(call, node, payload),
         "node.presence.alive" => (true, "updated"),
         _ => (false, "unsupported_event"),
     };

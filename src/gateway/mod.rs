@@ -10,6 +10,7 @@ pub mod invocations;
 pub mod methods;
 pub mod methods_node;
 pub mod methods_pairing;
+pub mod methods_policy;
 pub mod pairing;
 pub mod registry;
 pub mod run_guard;
@@ -48,6 +49,8 @@ pub mod event {
     pub const CHALLENGE: &str = "connect.challenge";
     /// The list of who is connected has changed.
     pub const PRESENCE: &str = "presence";
+    /// Whether the gateway is well has changed.
+    pub const HEALTH: &str = "health";
     /// Sign of life.
     pub const TICK: &str = "tick";
     /// The gateway is going.
@@ -69,6 +72,7 @@ pub mod event {
     pub const ALL: &[&str] = &[
         CHALLENGE,
         PRESENCE,
+        HEALTH,
         TICK,
         SHUTDOWN,
         NODE_PAIR_REQUESTED,
@@ -125,6 +129,8 @@ pub struct Core {
     boot_id: String,
     started: Instant,
     next_session: AtomicU64,
+    /// What was last told of [`Pairing::is_failing`].
+    told_failing: AtomicBool,
     stopping: AtomicBool,
     stop: Wake,
 }
@@ -215,17 +221,18 @@ impl Gateway {
             boot_id: random::uuid(),
             started: Instant::now(),
             next_session: AtomicU64::new(1),
+            told_failing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Wake::new().map_err(GatewayError::System)?,
         });
         let mut threads = Vec::new();
         for listener in listeners {
             let core = Arc::clone(&core);
-            threads.push(service("accept-tcp", move || accept::tcp(&core, &listener))?);
+            threads.push(service("accept-tcp", move || accept::run(&core, &listener))?);
         }
         let unix = socket.listener().try_clone().map_err(GatewayError::System)?;
         let for_unix = Arc::clone(&core);
-        threads.push(service("accept-unix", move || accept::unix(&for_unix, &unix))?);
+        threads.push(service("accept-unix", move || accept::run(&for_unix, &unix))?);
         let for_timer = Arc::clone(&core);
         threads.push(service("timer", move || invocations::timer(&for_timer))?);
         Ok(Self { core, _lock: lock, socket, port, threads })

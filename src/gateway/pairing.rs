@@ -6,6 +6,7 @@ use super::scope::{self, Role};
 use crate::identity::{random, secret};
 use crate::limits;
 use crate::protocol::connect::{ClientInfo, normalised};
+pub use crate::protocol::node::Surface;
 use crate::state::StateError;
 use crate::state::paths::StateDir;
 use crate::state::store::Store;
@@ -38,28 +39,6 @@ impl std::fmt::Display for RecordError {
 impl From<StateError> for RecordError {
     fn from(error: StateError) -> Self {
         Self::State(error)
-    }
-}
-
-/// What a node offers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Surface {
-    /// `system`, `canvas` …
-    #[serde(default)]
-    pub caps: Vec<String>,
-    /// Commands.
-    #[serde(default)]
-    pub commands: Vec<String>,
-    /// Permissions that the node's machine grants it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permissions: Option<BTreeMap<String, bool>>,
-}
-
-impl Surface {
-    /// Whether `other` offers nothing that this one does not.
-    fn holds(&self, other: &Self) -> bool {
-        other.caps.iter().all(|cap| self.caps.contains(cap))
-            && other.commands.iter().all(|command| self.commands.contains(command))
     }
 }
 
@@ -221,6 +200,10 @@ pub struct Pairing {
     pending_surfaces: ById<PendingSurface>,
     local_app: Option<LocalApp>,
     stores: Stores,
+    /// As they were last written: what a failed write goes back to.
+    saved_devices: (ById<DeviceRecord>, ById<PendingDevice>),
+    saved_surfaces: (ById<SurfaceRecord>, ById<PendingSurface>),
+    failing: bool,
 }
 
 struct Stores {
@@ -242,13 +225,18 @@ impl Pairing {
             surfaces: Store::new(state.nodes_paired()),
             pending_surfaces: Store::new(state.nodes_pending()),
         };
+        let (devices, pending_devices) = (stores.devices.load()?, stores.pending_devices.load()?);
+        let (surfaces, pending_surfaces) = (stores.surfaces.load()?, stores.pending_surfaces.load()?);
         Ok(Self {
-            devices: stores.devices.load()?,
-            pending_devices: stores.pending_devices.load()?,
-            surfaces: stores.surfaces.load()?,
-            pending_surfaces: stores.pending_surfaces.load()?,
+            saved_devices: (devices.clone(), pending_devices.clone()),
+            saved_surfaces: (surfaces.clone(), pending_surfaces.clone()),
+            devices,
+            pending_devices,
+            surfaces,
+            pending_surfaces,
             local_app: None,
             stores,
+            failing: false,
         })
     }
 
@@ -450,18 +438,35 @@ impl Pairing {
     /// # Errors
     /// The record cannot be written.
     pub fn remove_device(&mut self, device_id: &str) -> Result<bool, StateError> {
-        if self.devices.remove(device_id).is_none() {
+        if !self.devices.contains_key(device_id) {
             return Ok(false);
         }
+        // The surface first: when the second write fails, the device is still there to be removed again.
+        self.remove_surface(device_id)?;
+        self.devices.remove(device_id);
         self.pending_devices.retain(|_, pending| pending.device_id != device_id);
         self.save_devices()?;
-        self.remove_surface(device_id)?;
         Ok(true)
     }
 
-    fn save_devices(&self) -> Result<(), StateError> {
-        self.stores.devices.update(|stored| stored.clone_from(&self.devices))?;
-        self.stores.pending_devices.update(|stored| stored.clone_from(&self.pending_devices))
+    /// Whether the last write of a record failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
+    /// Writes the records of devices. What could not be written has not happened, here either: the
+    /// caller is told so, and may try again.
+    fn save_devices(&mut self) -> Result<(), StateError> {
+        let devices = self.stores.devices.update(|stored| stored.clone_from(&self.devices));
+        let written = devices
+            .and_then(|()| self.stores.pending_devices.update(|stored| stored.clone_from(&self.pending_devices)));
+        self.failing = written.is_err();
+        if self.failing {
+            (self.devices, self.pending_devices) = self.saved_devices.clone();
+        } else {
+            self.saved_devices = (self.devices.clone(), self.pending_devices.clone());
+        }
+        written
     }
 
     // ---- surfaces ----
@@ -599,9 +604,18 @@ impl Pairing {
         self.surfaces.insert(node_id.to_owned(), record);
     }
 
-    fn save_surfaces(&self) -> Result<(), StateError> {
-        self.stores.surfaces.update(|stored| stored.clone_from(&self.surfaces))?;
-        self.stores.pending_surfaces.update(|stored| stored.clone_from(&self.pending_surfaces))
+    /// The same for the records of surfaces.
+    fn save_surfaces(&mut self) -> Result<(), StateError> {
+        let surfaces = self.stores.surfaces.update(|stored| stored.clone_from(&self.surfaces));
+        let written = surfaces
+            .and_then(|()| self.stores.pending_surfaces.update(|stored| stored.clone_from(&self.pending_surfaces)));
+        self.failing = written.is_err();
+        if self.failing {
+            (self.surfaces, self.pending_surfaces) = self.saved_surfaces.clone();
+        } else {
+            self.saved_surfaces = (self.surfaces.clone(), self.pending_surfaces.clone());
+        }
+        written
     }
 
     fn is_local_app(&self, device_id: &str) -> bool {

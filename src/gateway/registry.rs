@@ -9,6 +9,7 @@ use crate::sys::clock;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Everybody who has logged in.
@@ -85,13 +86,36 @@ impl Registry {
         }
     }
 
+    /// Counts a change of health.
+    fn next_health(&self) -> StateVersion {
+        let mut inner = self.inner();
+        inner.version.health += 1;
+        inner.version
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Tells those who may look, and nodes, whether the gateway is well; only when that has changed.
+/// Called now and then: nobody waits for it.
+pub fn tell_health(core: &Core) {
+    let failing = core.pairing().is_failing();
+    if core.told_failing.swap(failing, Ordering::SeqCst) == failing {
+        return;
+    }
+    let (health, version) = (super::methods::health(core), core.registry.next_health());
+    for session in core.registry.sessions() {
+        if session.role == Role::Node || session.may(scope::READ) {
+            session.outbox.numbered(|seq| frame::broadcast(event::HEALTH, &health, seq, Some(version)));
+        }
+    }
+}
+
 /// Tells those who may look that the presence list has changed.
 pub fn presence_changed(core: &Core) {
+    tell_health(core);
     let payload = json!({"presence": presence(core)});
     core.registry.broadcast(event::PRESENCE, &payload, Some(scope::READ), Some(core.registry.version()));
 }
@@ -101,7 +125,7 @@ pub fn presence(core: &Core) -> Vec<Value> {
     let platform = std::env::consts::OS;
     let host = &core.host_name;
     let mut rows = vec![json!({
-        "host": host, "version": super::VERSION, "platform": platform, "mode": "gateway", "reason": "self",
+        "host": host, "version": super::VERSION, "platform": platform, "deviceFamily": crate::sys::platform::device_family(), "mode": "gateway", "reason": "self",
         "instanceId": core.boot_id, "text": format!("Gateway: {host} · mode gateway · reason self"),
         "ts": clock::wall_ms(),
     })];
@@ -132,7 +156,7 @@ fn presence_row(session: &Session) -> Value {
     put("scopes", (session.role == Role::Operator).then(|| json!(session.scopes)));
     put("instanceId", session.device_id.as_deref().or(client.instance_id.as_deref()).map(Value::from));
     put("reason", Some("connect".into()));
-    put("text", Some(format!("{}: {name} · mode {}", session.role.word(), client.mode).into()));
+    put("text", Some(format!("Node: {name} · mode {}", client.mode).into()));
     put("ts", Some(session.connected_at_ms.into()));
     Value::Object(row)
 }

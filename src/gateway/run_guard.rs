@@ -10,18 +10,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// Members that pass.
+#[rustfmt::skip]
 const FORWARDED: &[&str] = &[
-    "command",
-    "rawCommand",
-    "systemRunPlan",
-    "cwd",
-    "env",
-    "timeoutMs",
-    "needsScreenRecording",
-    "agentId",
-    "sessionKey",
-    "runId",
-    "suppressNotifyOnExit",
+    "command", "rawCommand", "systemRunPlan", "cwd", "env", "timeoutMs", "needsScreenRecording", "agentId",
+    "sessionKey", "runId", "suppressNotifyOnExit",
 ];
 
 /// What goes to the node.

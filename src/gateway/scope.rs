@@ -1,5 +1,7 @@
 //! Scopes and roles. Source: spec gateway §4.
 
+pub use crate::protocol::connect::Role;
+
 /// Satisfies every scope.
 pub const ADMIN: &str = "operator.admin";
 /// Looks.
@@ -10,34 +12,6 @@ pub const WRITE: &str = "operator.write";
 pub const PAIRING: &str = "operator.pairing";
 /// Answers exec approvals.
 pub const APPROVALS: &str = "operator.approvals";
-
-/// What a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Asks.
-    Operator,
-    /// Does.
-    Node,
-}
-
-impl Role {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Node => "node",
-        }
-    }
-
-    /// The exact word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        match word {
-            "operator" => Some(Self::Operator),
-            "node" => Some(Self::Node),
-            _ => None,
-        }
-    }
-}
 
 /// Whether `granted` satisfies `needed`.
 pub fn satisfies(granted: &[String], needed: &str) -> bool {

@@ -7,8 +7,11 @@ pub mod run;
 pub mod status;
 
 use crate::app::supervisor::{credentials, operator_client};
-use crate::client::{CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface};
+use crate::client::{
+    CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, attach,
+};
 use crate::limits;
+use crate::protocol::error::WireError;
 use crate::protocol::text;
 use crate::state::config::{Config, SharedSecret};
 use crate::state::pins::GatewayPins;
@@ -50,6 +53,12 @@ impl fmt::Display for InspectError {
         match self {
             Self::State(error) => error.fmt(f),
             Self::Connect(error) => error.fmt(f),
+            // A node's refusal comes wrapped twice; its own sentence and code say it all.
+            Self::Call(CallError::Refused(error)) if nodes_own_words(error).is_some() => {
+                let (code, message) = nodes_own_words(error).unwrap_or_default();
+                f.write_str(&text::visible(message))?;
+                if message.starts_with(code) { Ok(()) } else { write!(f, " ({})", text::visible(code)) }
+            }
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
             Self::Usage(what) => f.write_str(what),
@@ -58,6 +67,12 @@ impl fmt::Display for InspectError {
 }
 
 impl std::error::Error for InspectError {}
+
+/// `code` and `message` of `details.nodeError`.
+fn nodes_own_words(error: &WireError) -> Option<(&str, &str)> {
+    let nested = error.details.as_ref()?.get("nodeError")?;
+    Some((nested.get("code")?.as_str()?, nested.get("message")?.as_str()?))
+}
 
 impl From<StateError> for InspectError {
     fn from(error: StateError) -> Self {
@@ -96,13 +111,16 @@ impl Target {
         }
         let credentials = credentials(&config).unwrap_or_default();
         let socket = state.gateway_socket();
-        let endpoint = if socket.symlink_metadata().is_ok() {
-            Endpoint::Socket(socket)
-        } else {
-            Endpoint::Tcp { host: crate::client::endpoint::Host::Localhost, port: config.port }
-        };
-        // A read-only command must not create a file (row H25), so a first contact is not pinned.
-        Ok(Self { state, config, endpoint, credentials, pins: None })
+        if socket.symlink_metadata().is_ok() {
+            return Ok(Self { endpoint: Endpoint::Socket(socket), state, config, credentials, pins: None });
+        }
+        let port = config.port;
+        let pins = GatewayPins::new(&state);
+        let pinned = attach::is_pinned(&pins, port)?;
+        attach::check(port, pinned).map_err(|held| InspectError::Usage(held.to_string()))?;
+        // Looking must not create a file (row H25), so a first contact is not pinned here.
+        let pins = pinned.then(|| Arc::new(pins));
+        Ok(Self { endpoint: attach::on_port(port), state, config, credentials, pins })
     }
 
     /// Connects, asking for these scopes.

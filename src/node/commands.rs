@@ -1,6 +1,7 @@
 //! What each command does. Source: spec gateway §5 "system.* commands", exec (e).
 
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
+use super::policy_edits::{Caller, PolicyEditor};
 use crate::exec::analysis::{self, Host};
 use crate::exec::approval::{self, Answer, Context, Origin, Person, PolicySource, Question};
 use crate::exec::display;
@@ -36,6 +37,8 @@ pub struct Commands {
     pub policy: Arc<dyn PolicySource>,
     /// Who runs them.
     pub exec_host: ExecHost,
+    /// Who serves `system.execApprovals.*`.
+    pub policy_editor: Option<PolicyEditor>,
     /// Through which way requests come, for the person.
     pub requester: String,
 }
@@ -77,25 +80,51 @@ const DENIED_REASONS: &[&str] = &[
 const AFTER_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Commands {
-    /// Does what was asked; none when it was cancelled. A run needs a `cancel`.
-    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: Option<&Wake>) -> Option<Outcome> {
+    /// Does what was asked; none when it was cancelled.
+    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
         let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
-        let judged = match (request.command.as_str(), params, cancel) {
-            (name::RUN | name::RUN_PREPARE | name::WHICH, None, _) => {
+        if let Some(editor) = &self.policy_editor
+            && request.command.starts_with(name::EXEC_APPROVALS)
+        {
+            return Some(self.edit_policy(editor, request, params, cancel));
+        }
+        let judged = match (request.command.as_str(), params) {
+            (name::RUN | name::RUN_PREPARE | name::WHICH, None) => {
                 Err(Refusal::invalid("Error: INVALID_REQUEST: paramsJSON required"))
             }
-            (name::WHICH, Some(params), _) => self.which(params),
-            (name::RUN_PREPARE, Some(params), _) => self.prepare(params, prepared),
-            (name::RUN, Some(params), Some(cancel)) => {
+            (name::WHICH, Some(params)) => self.which(params),
+            (name::RUN_PREPARE, Some(params)) => self.prepare(params, prepared),
+            (name::RUN, Some(params)) => {
                 let invoke_timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
                 match parse_run(params, RunSource::Gateway) {
                     Ok(run) => return Run::of(run).perform(self, prepared, cancel, invoke_timeout),
                     Err(refusal) => Err(refusal),
                 }
             }
-            _ => return Some(Outcome::refused(NodeError::new("UNAVAILABLE", "command not supported"))),
+            _ => return Some(Outcome::refused(unsupported())),
         };
         Some(judged.map_or_else(|refusal| Outcome::refused(refusal.into()), Outcome::payload))
+    }
+
+    fn edit_policy(
+        &self,
+        editor: &PolicyEditor,
+        request: &InvokeRequest,
+        params: Option<&str>,
+        cancel: &Wake,
+    ) -> Outcome {
+        let patience = request.timeout_ms.filter(|millis| *millis > 0);
+        let caller = Caller {
+            requester: &self.requester,
+            patience: patience.map_or(limits::INVOKE_TIMEOUT, Duration::from_millis),
+            cancel,
+        };
+        let result = match request.command.as_str() {
+            name::EXEC_APPROVALS_GET => editor.get(params),
+            name::EXEC_APPROVALS_SET => editor.set(params, &caller),
+            _ => Err(unsupported()),
+        };
+        result.map_or_else(Outcome::refused, Outcome::payload)
     }
 
     /// Names with a separator are ignored; what is not an executable regular file is not found.
@@ -123,6 +152,10 @@ impl Commands {
         prepared.remember(&plan, &policy);
         Ok(answer.to_string())
     }
+}
+
+fn unsupported() -> NodeError {
+    NodeError::new("UNAVAILABLE", "command not supported")
 }
 
 /// One `system.run`.
@@ -198,11 +231,12 @@ impl Run {
             Err(HostUnreachable::Cancelled) => None,
             Err(unreachable) => {
                 crate::log!("node", "the app could not be asked: {unreachable}");
-                Some(self.refused(Refusal {
-                    code: "UNAVAILABLE",
-                    message: "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable".to_owned(),
-                    reason: Some("companion-unavailable"),
-                }))
+                let mut message = "COMPANION_APP_UNAVAILABLE: macOS app exec host unreachable".to_owned();
+                if let HostUnreachable::Token(_) = unreachable {
+                    // Nothing is wrong with the app, the document is broken: the caller must hear that (A139).
+                    message = format!("{message}: {unreachable}");
+                }
+                Some(self.refused(Refusal { code: "UNAVAILABLE", message, reason: Some("companion-unavailable") }))
             }
         }
     }

@@ -20,17 +20,9 @@ use std::time::{Duration, Instant};
 
 /// One that is under way.
 struct Running {
-    /// Of a run; nothing else takes long enough to be ended.
-    cancel: Option<Arc<Wake>>,
+    cancel: Arc<Wake>,
     deadline: Option<Instant>,
-}
-
-impl Running {
-    fn end(&self) {
-        if let Some(cancel) = &self.cancel {
-            cancel.fire();
-        }
-    }
+    is_run: bool,
 }
 
 #[derive(Default)]
@@ -82,7 +74,7 @@ impl Invocations {
         let mut state = self.state();
         state.over = true;
         for (_, running) in state.running.drain() {
-            running.end();
+            running.cancel.fire();
         }
         self.changed.notify_all();
         let deadline = Instant::now() + limits::KILL_GRACE + limits::DRAIN_LIMIT;
@@ -125,31 +117,30 @@ impl Invocations {
             Err(error) => return self.post_result(link, &request.id, Err(error)),
         };
         if is_quick(&request) {
-            return self.perform(link, &request, cancel.as_deref());
+            return self.perform(link, &request, &cancel);
         }
         let invocations = Arc::clone(self);
         let of_thread = link.clone();
         let id = request.id.clone();
-        let started = worker::start(move || invocations.perform(&of_thread, &request, cancel.as_deref()));
+        let started = worker::start(move || invocations.perform(&of_thread, &request, &cancel));
         if started.is_err() {
             self.leave();
             self.report(link, &id, Outcome::refused(busy()));
         }
     }
 
-    /// Takes a place in the table, and what cancels it if that can be; none for an id that is
-    /// already at work.
-    fn enter(&self, request: &InvokeRequest) -> Result<Option<Option<Arc<Wake>>>, NodeError> {
+    /// Takes a place in the table; none for an id that is already at work.
+    fn enter(&self, request: &InvokeRequest) -> Result<Option<Arc<Wake>>, NodeError> {
         let is_run = request.command == name::RUN;
         let mut state = self.state();
         if state.over || state.running.contains_key(&request.id) {
             return Ok(None);
         }
-        let runs = state.running.values().filter(|running| running.cancel.is_some()).count();
+        let runs = state.running.values().filter(|running| running.is_run).count();
         if state.threads >= limits::NODE_INVOCATIONS || (is_run && runs >= limits::RUNS_AT_ONCE) {
             return Err(busy());
         }
-        let cancel = if is_run { Some(Arc::new(Wake::new().map_err(|_| busy())?)) } else { None };
+        let cancel = Arc::new(Wake::new().map_err(|_| busy())?);
         if is_run && !self.recent.note(request.idempotency_key.as_deref()) {
             return Err(NodeError::new(
                 "INVALID_REQUEST",
@@ -159,7 +150,7 @@ impl Invocations {
         // 0 means no deadline.
         let timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        state.running.insert(request.id.clone(), Running { cancel: cancel.clone(), deadline });
+        state.running.insert(request.id.clone(), Running { cancel: Arc::clone(&cancel), deadline, is_run });
         state.threads += 1;
         // Woken for nothing, the watcher costs as much as a small invocation.
         if deadline.is_some_and(|deadline| state.watched.is_none_or(|watched| deadline < watched)) {
@@ -168,7 +159,7 @@ impl Invocations {
         Ok(Some(cancel))
     }
 
-    fn perform(&self, link: &Link, request: &InvokeRequest, cancel: Option<&Wake>) {
+    fn perform(&self, link: &Link, request: &InvokeRequest, cancel: &Wake) {
         let work = || self.commands.perform(request, &self.prepared, cancel);
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
             crate::log!("node", "{} failed inside the node", request.command);
@@ -222,7 +213,7 @@ impl Invocations {
 
     fn cancel(&self, id: &str) {
         if let Some(running) = self.state().running.remove(id) {
-            running.end();
+            running.cancel.fire();
         }
     }
 
@@ -234,7 +225,7 @@ impl Invocations {
             state.running.retain(|_, running| {
                 let passed = running.deadline.is_some_and(|deadline| deadline <= now);
                 if passed {
-                    running.end();
+                    running.cancel.fire();
                 }
                 !passed
             });

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod exec_host_client;
 mod host;
 mod invocations;
+pub mod policy_edits;
 
 pub use commands::ExecHost;
 pub use host::surface;
@@ -16,12 +17,14 @@ use crate::exec::approval::PolicySource;
 use crate::identity::device::DeviceKey;
 use crate::limits;
 use crate::protocol::connect::ClientInfo;
+use crate::protocol::node::name;
 use crate::state::device_tokens::DeviceTokens;
 use crate::state::pins::GatewayPins;
 use crate::sys::poll::{self, Interest};
 use crate::sys::wake::Wake;
 use commands::Commands;
 use invocations::{Invocations, RecentRuns};
+use policy_edits::PolicyEditor;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -47,6 +50,8 @@ pub struct NodeOptions {
     pub policy: Arc<dyn PolicySource>,
     /// Who runs commands.
     pub exec_host: ExecHost,
+    /// Who serves `system.execApprovals.*`; none does not.
+    pub policy_editor: Option<PolicyEditor>,
 }
 
 impl NodeOptions {
@@ -136,6 +141,21 @@ fn say_once(said: &mut String, error: &ConnectError, next: Next) {
     }
 }
 
+/// Waits for the end of a connection, and tells the gateway this machine's load now and then. Nobody
+/// waits for what it says to that: before the surface is approved it may refuse.
+fn tell_stats(connection: &Connection, stop: &Wake) -> io::Result<()> {
+    let ends = [(stop.fd(), Interest::Readable), (connection.over_fd(), Interest::Readable)];
+    loop {
+        if let Some(event) = host::stats_event() {
+            let _ = connection.post(name::NODE_EVENT, &event);
+        }
+        let next = poll::deadline_in(limits::HOST_STATS_INTERVAL);
+        if poll::wait(&ends, next)?.contains(&true) {
+            return Ok(());
+        }
+    }
+}
+
 /// How a session ended.
 enum Session {
     Stopped,
@@ -167,6 +187,7 @@ impl Node {
                 host: options.host,
                 policy: options.policy,
                 exec_host: options.exec_host,
+                policy_editor: options.policy_editor,
                 requester,
             }),
             recent: Arc::new(RecentRuns::default()),
@@ -190,8 +211,7 @@ impl Node {
         self.keep_token(&connection);
         let hello = connection.hello();
         crate::log!("node", "connected to {} (gateway {})", self.endpoint, hello.server_version);
-        let ends = [(stop.fd(), Interest::Readable), (connection.over_fd(), Interest::Readable)];
-        let waited = poll::wait(&ends, None);
+        let waited = tell_stats(&connection, stop);
         // What is under way has nobody to answer to any more.
         invocations.end();
         waited.map_err(ConnectError::Thread)?;

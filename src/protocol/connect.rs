@@ -14,24 +14,11 @@ pub const PROTOCOL: u32 = 4;
 pub const PROTOCOL_OLDEST: u32 = 3;
 
 /// Client ids that the protocol knows.
+#[rustfmt::skip]
 pub const CLIENT_IDS: &[&str] = &[
-    "webchat-ui",
-    "openclaw-control-ui",
-    "openclaw-browser-copilot",
-    "openclaw-tui",
-    "webchat",
-    "cli",
-    "gateway-client",
-    "openclaw-macos",
-    "openclaw-linux",
-    "openclaw-ios",
-    "openclaw-watchos",
-    "openclaw-android",
-    "node-host",
-    "openclaw-worker",
-    "test",
-    "fingerprint",
-    "openclaw-probe",
+    "webchat-ui", "openclaw-control-ui", "openclaw-browser-copilot", "openclaw-tui", "webchat", "cli",
+    "gateway-client", "openclaw-macos", "openclaw-linux", "openclaw-ios", "openclaw-watchos", "openclaw-android",
+    "node-host", "openclaw-worker", "test", "fingerprint", "openclaw-probe",
 ];
 
 /// Client modes that the protocol knows.
@@ -85,6 +72,34 @@ const CONNECT: &[Member] = &[
     may("userAgent", Kind::Text(0)),
     may("modelCatalog", Kind::Any),
 ];
+
+/// As what a connection logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Gives orders.
+    Operator,
+    /// Offers a machine's commands.
+    Node,
+}
+
+impl Role {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Node => "node",
+        }
+    }
+
+    /// The exact word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "operator" => Some(Self::Operator),
+            "node" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
 
 /// Who connects. `id` and `mode` are claims, never credentials.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -18,12 +18,18 @@ pub mod name {
     pub const WHICH: &str = "system.which";
     /// Prefix of the policy commands, reachable only through dedicated methods.
     pub const EXEC_APPROVALS: &str = "system.execApprovals.";
+    /// Shows the policy.
+    pub const EXEC_APPROVALS_GET: &str = "system.execApprovals.get";
+    /// Replaces the policy.
+    pub const EXEC_APPROVALS_SET: &str = "system.execApprovals.set";
     /// Gateway to node: do this.
     pub const INVOKE_REQUEST: &str = "node.invoke.request";
     /// Gateway to node: stop doing this.
     pub const INVOKE_CANCEL: &str = "node.invoke.cancel";
     /// Node to gateway: the outcome.
     pub const INVOKE_RESULT: &str = "node.invoke.result";
+    /// Node to gateway: output so far.
+    pub const INVOKE_PROGRESS: &str = "node.invoke.progress";
     /// Node to gateway: something happened.
     pub const NODE_EVENT: &str = "node.event";
     /// A run has ended.
@@ -32,6 +38,30 @@ pub mod name {
     pub const EXEC_DENIED: &str = "exec.denied";
     /// A run has begun (sent by the Mac app's node only).
     pub const EXEC_STARTED: &str = "exec.started";
+    /// Load of the node's machine.
+    pub const HOST_STATS: &str = "node.host.stats";
+}
+
+/// What a node offers: `caps`, `commands`, `permissions` of `connect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surface {
+    /// `system`, `canvas` …
+    #[serde(default)]
+    pub caps: Vec<String>,
+    /// Commands.
+    #[serde(default)]
+    pub commands: Vec<String>,
+    /// Permissions by name; absent on a host that has none to speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<BTreeMap<String, bool>>,
+}
+
+impl Surface {
+    /// Whether `other` offers nothing that this one does not.
+    pub fn holds(&self, other: &Self) -> bool {
+        other.caps.iter().all(|cap| self.caps.contains(cap))
+            && other.commands.iter().all(|command| self.commands.contains(command))
+    }
 }
 
 /// Payload of `node.invoke.request`.

@@ -2,6 +2,8 @@
 //! that does not parse denies everything and is never overwritten (A139); a missing one means the
 //! defaults (A140). Source: spec exec (a.2)–(a.6), (c.1); DESIGN "Decisions and edits from outside".
 
+pub mod edit;
+
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, store};
 use crate::identity::random;
@@ -133,6 +135,11 @@ impl ApprovalsDocument {
             Ok(document) => document.effective(agent, trusted),
             Err(why) => EffectivePolicy::broken(why.clone()),
         }
+    }
+
+    /// Where the document lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// `local.remoteEdits`; the strict answer when the document is broken.

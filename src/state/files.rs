@@ -52,7 +52,8 @@ const SETTLED_NS: i128 = 2_000_000_000;
 /// How careful a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Care {
-    /// A document: a looser mode than 0600 is repaired and logged.
+    /// A document: when others could read it, its mode is repaired and that is logged; when they
+    /// could write it, it is refused, since what it says may be theirs (A121).
     Document,
     /// A file that is nothing but a secret: a looser mode than 0600 is refused, since somebody may
     /// have read it already.
@@ -165,6 +166,9 @@ fn check_file(file: &File, path: &Path, care: Care) -> Result<(), StateError> {
     }
     match care {
         Care::Secret => refuse("others may read or write it; make a new secret and chmod it to 600"),
+        Care::Document if mode & 0o022 != 0 => {
+            refuse("others may have changed what it says; look through it, then chmod it to 600")
+        }
         Care::Document => {
             file.set_permissions(Permissions::from_mode(FILE_MODE))
                 .map_err(|error| StateError::io("chmod", path, error))?;

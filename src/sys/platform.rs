@@ -28,6 +28,38 @@ pub fn model_identifier() -> Option<String> {
     None
 }
 
+/// Bytes of memory, and how many of them programs could still get.
+pub fn memory_bytes() -> Option<(u64, u64)> {
+    #[cfg(target_os = "macos")]
+    {
+        // SAFETY: sysconf takes an integer and cannot fail for this name.
+        let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+        let pages: u32 = sysctl_number(c"vm.page_free_count")?;
+        Some((sysctl_number(c"hw.memsize")?, u64::from(pages).saturating_mul(page)))
+    }
+    #[cfg(not(target_os = "macos"))]
+    {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        };
+        Some((bytes("MemTotal:")?, bytes("MemAvailable:")?))
+    }
+}
+
+/// A number of the kernel's, of exactly the size of `T`.
+#[cfg(target_os = "macos")]
+fn sysctl_number<T: Copy + Default>(name: &std::ffi::CStr) -> Option<T> {
+    let mut value = T::default();
+    let mut length = size_of::<T>();
+    // SAFETY: `name` ends with a NUL; value and length name live memory of that size; nothing is
+    // set. Only used with integers, for which every bit pattern is a value.
+    let result =
+        unsafe { libc::sysctlbyname(name.as_ptr(), (&raw mut value).cast(), &raw mut length, std::ptr::null_mut(), 0) };
+    (result == 0 && length == size_of::<T>()).then_some(value)
+}
+
 /// A text value of the kernel's.
 #[cfg(target_os = "macos")]
 fn sysctl_text(name: &std::ffi::CStr) -> Option<String> {

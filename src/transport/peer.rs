@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::stream::Stream;
 use crate::limits;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -82,6 +83,8 @@ pub struct Peer {
     pinged: bool,
     /// Silence after which we ping.
     ping_after: Duration,
+    /// What [`Peer::gather`] has taken in.
+    gathered: VecDeque<Result<Utf8Bytes, End>>,
 }
 
 impl Peer {
@@ -96,7 +99,7 @@ impl Peer {
             .max_frame_size(Some(limits::PRE_AUTH_FRAME_BYTES));
         let io = Io { stream, outbox: Arc::clone(&outbox), deadline: None, heard: false };
         let socket = WebSocket::from_partially_read(io, early, role, Some(config));
-        Self { socket, outbox, pinged: false, ping_after: limits::PING_INTERVAL }
+        Self { socket, outbox, pinged: false, ping_after: limits::PING_INTERVAL, gathered: VecDeque::new() }
     }
 
     /// The sending half.
@@ -132,6 +135,36 @@ impl Peer {
     /// # Errors
     /// Why there is none; the caller then calls [`Peer::close`] with a code that fits, or drops.
     pub fn receive(&mut self) -> Result<Utf8Bytes, End> {
+        match self.gathered.pop_front() {
+            Some(next) => next,
+            None => self.receive_next(),
+        }
+    }
+
+    /// Takes in the messages that have arrived already, without waiting, for [`Peer::receive`] to
+    /// return later; says how many there are. It stops after more than `most`, or a frame's worth of
+    /// bytes; what else has come stays in the kernel. For use before login.
+    pub fn gather(&mut self, most: usize) -> usize {
+        let deadline = self.socket.get_mut().deadline.replace(Instant::now());
+        let mut bytes = 0;
+        while self.gathered.len() <= most && bytes <= limits::PRE_AUTH_FRAME_BYTES {
+            match self.receive_next() {
+                Err(End::Deadline) => break,
+                Ok(text) => {
+                    bytes += text.len();
+                    self.gathered.push_back(Ok(text));
+                }
+                Err(end) => {
+                    self.gathered.push_back(Err(end));
+                    break;
+                }
+            }
+        }
+        self.socket.get_mut().deadline = deadline;
+        self.gathered.len()
+    }
+
+    fn receive_next(&mut self) -> Result<Utf8Bytes, End> {
         loop {
             let result = self.socket.read();
             if std::mem::take(&mut self.socket.get_mut().heard) {

@@ -1,0 +1,154 @@
+//! `system.execApprovals.get` and `.set`: the policy as others see it, and edits from outside.
+//! Source: spec exec e.7; cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
+
+use crate::exec::approval::{Answer, Person, Question};
+use crate::identity::random;
+use crate::limits;
+use crate::protocol::node::NodeError;
+use crate::protocol::policy::Decision;
+use crate::protocol::strict;
+use crate::state::StateError;
+use crate::state::approvals::edit::{Edit, EditError};
+use crate::state::approvals::{ApprovalsDocument, RemoteEdits, Snapshot};
+use crate::sys::clock::{Expiry, Now};
+use crate::sys::wake::Wake;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The policy document and who decides about edits that loosen it.
+pub struct PolicyEditor {
+    /// The owner's policy.
+    pub document: Arc<ApprovalsDocument>,
+    /// Whoever sits at this machine; none refuses what loosens. Never somebody at the gateway: who
+    /// may edit there must not also confirm the edit.
+    pub person: Option<Arc<dyn Person>>,
+}
+
+/// A call that edits.
+pub struct Caller<'a> {
+    /// Through which way it came, for the person.
+    pub requester: &'a str,
+    /// How long the gateway waits.
+    pub patience: Duration,
+    /// Fired when nobody waits any more.
+    pub cancel: &'a Wake,
+}
+
+impl PolicyEditor {
+    /// `{includeResolvedDefaults?}` → `{path, exists, hash, file, resolvedDefaults?}`. As with the
+    /// original the document is created when there is none.
+    ///
+    /// # Errors
+    /// The document is broken or unsafe.
+    pub fn get(&self, params: Option<&str>) -> Result<String, NodeError> {
+        let params = members(params)?;
+        let ensured = self.document.ensure().and_then(|()| self.document.snapshot_for_wire());
+        let snapshot = ensured.map_err(|error| refused(&error.into()))?;
+        let resolved = params.get("includeResolvedDefaults") == Some(&Value::Bool(true));
+        Ok(wire(&snapshot, resolved.then(|| self.document.resolved_defaults())))
+    }
+
+    /// `{file, baseHash}` → the new state.
+    ///
+    /// # Errors
+    /// The edit is not one, is stale, or nobody here wants it. The document is then as it was.
+    pub fn set(&self, params: Option<&str>, caller: &Caller<'_>) -> Result<String, NodeError> {
+        let params = members(params)?;
+        let base_hash = params.get("baseHash").and_then(Value::as_str);
+        let edit = self.document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
+        if let Err(error) = self.permit(&edit, caller) {
+            let why = error.message.as_deref().unwrap_or_default();
+            crate::log!("node", "approvals document: refused an edit ({}): {why}", caller.requester);
+            return Err(error);
+        }
+        let snapshot = self.document.apply(&edit).map_err(|error| refused(&error))?;
+        let what = if edit.loosened.is_empty() { "tightened".to_owned() } else { edit.loosened.join("; ") };
+        crate::log!("node", "approvals document: edited ({}): {what}", caller.requester);
+        Ok(wire(&snapshot, None))
+    }
+
+    /// Tightening needs nobody; loosening needs the owner's word, in the document or now.
+    fn permit(&self, edit: &Edit, caller: &Caller<'_>) -> Result<(), NodeError> {
+        if edit.loosened.is_empty() || edit.remote_edits == RemoteEdits::Allow {
+            return Ok(());
+        }
+        let denied = |why: &str| {
+            let text = format!("this edit loosens the policy ({}) and {why}", edit.loosened.join("; "));
+            Err(NodeError::new("APPROVAL_REQUIRED", text))
+        };
+        let Some(person) = &self.person else {
+            return denied(
+                "nobody can be asked here; edit the file on that machine, or allow it there with \
+                 \"local\": {\"remoteEdits\": \"allow\"} in the approvals document",
+            );
+        };
+        match person.ask(&self.question(edit, caller), caller.cancel) {
+            Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) => Ok(()),
+            Answer::Decided(Decision::Deny) => denied("the person at that machine said no"),
+            Answer::Nobody(why) => denied(&format!("nobody could be asked there: {why}")),
+            Answer::TimedOut => denied("nobody at that machine answered in time; try again"),
+            Answer::Withdrawn => denied("the request was withdrawn"),
+        }
+    }
+
+    fn question(&self, edit: &Edit, caller: &Caller<'_>) -> Question {
+        let patience = caller.patience.saturating_sub(limits::EDIT_ANSWER_MARGIN).min(limits::PROMPT_DEADLINE);
+        Question {
+            id: random::uuid(),
+            command: "(an edit of the approvals document)".to_owned(),
+            executable: "(nothing is run now)".to_owned(),
+            cwd: self.document.path().to_string_lossy().into_owned(),
+            env: Vec::new(),
+            agent: None,
+            session: None,
+            requester: caller.requester.to_owned(),
+            notes: edit.loosened.iter().map(|what| format!("would from now on be allowed: {what}")).collect(),
+            allow_always: Err("an edit is made once".to_owned()),
+            deadline: Expiry::after(Now::read(), patience),
+        }
+    }
+}
+
+/// The parameters; absent ones are none.
+fn members(params: Option<&str>) -> Result<Map<String, Value>, NodeError> {
+    let text = params.unwrap_or("{}");
+    let malformed = || invalid("paramsJSON malformed JSON");
+    strict::check(text, limits::STRICT_JSON_DEPTH).map_err(|_| malformed())?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Null) => Ok(Map::new()),
+        _ => Err(malformed()),
+    }
+}
+
+fn wire(snapshot: &Snapshot, resolved_defaults: Option<Value>) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer<'a> {
+        path: &'a Path,
+        exists: bool,
+        file: &'a Value,
+        hash: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resolved_defaults: Option<Value>,
+    }
+    let Snapshot { path, exists, hash, file } = snapshot;
+    // A path that is not UTF-8 cannot be said; nothing else here can fail.
+    serde_json::to_string(&Answer { path, exists: *exists, file, hash, resolved_defaults }).unwrap_or_default()
+}
+
+/// The original's prefix. Source: spec exec e.7.
+fn invalid(text: &str) -> NodeError {
+    NodeError::new("INVALID_REQUEST", format!("Error: INVALID_REQUEST: {text}"))
+}
+
+fn refused(error: &EditError) -> NodeError {
+    match error {
+        EditError::State(StateError::Busy { .. }) => NodeError::new("TIMEOUT", error.to_string()),
+        EditError::State(_) => NodeError::new("UNAVAILABLE", error.to_string()),
+        _ => invalid(&error.to_string()),
+    }
+}

@@ -1,0 +1,311 @@
+//! Edits from outside: compare-and-swap of the whole document, and what an edit would loosen.
+//! Source: spec exec (a.5), (e.7); cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
+
+use super::{
+    AllowEntry, ApprovalsDocument, Document, EVERY_AGENT, EffectivePolicy, RemoteEdits, Snapshot, add_socket, sha256,
+};
+use crate::limits;
+use crate::protocol::policy::Security;
+use crate::state::files::{self, Care};
+use crate::state::{DocumentLock, StateError, store};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Members of each level that [`Document::parse`] understands; everything else is foreign.
+const TOP: &[&str] = &["version", "socket", "defaults", "agents", "local"];
+const LEVEL: &[&str] = &["security", "ask", "askFallback", "autoAllowSkills", "allowlist"];
+
+/// Why an edit was not made. The document is as it was.
+#[derive(Debug)]
+pub enum EditError {
+    /// The caller sent no document.
+    NoFile,
+    /// The caller did not say which state it edits.
+    NoBaseHash,
+    /// The document is not the one that the caller has seen.
+    Changed,
+    /// The new document is not one, or says what may not be said from outside.
+    NotAllowed(String),
+    /// The stored document.
+    State(StateError),
+}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFile => f.write_str("exec approvals file required"),
+            Self::NoBaseHash => f.write_str("exec approvals base hash required; reload and retry"),
+            Self::Changed => f.write_str("exec approvals changed; reload and retry"),
+            Self::NotAllowed(why) => f.write_str(why),
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for EditError {}
+
+impl From<StateError> for EditError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// An edit that was checked and not made yet.
+#[derive(Debug)]
+pub struct Edit {
+    base_hash: String,
+    text: String,
+    /// What would be allowed that is not now, in words; empty when the edit only tightens.
+    pub loosened: Vec<String>,
+    /// Whether the owner has said that loosening edits need no question.
+    pub remote_edits: RemoteEdits,
+}
+
+impl ApprovalsDocument {
+    /// Checks the replacement of the whole document by `file`, of a peer that has seen the state
+    /// `base_hash`. Socket, token and `local` stay as they are stored; unknown members of `file` are kept.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn propose(&self, file: Option<&Value>, base_hash: Option<&str>) -> Result<Edit, EditError> {
+        self.ensure()?;
+        let Some(Value::Object(file)) = file else { return Err(EditError::NoFile) };
+        let base_hash = base_hash.map(str::trim).filter(|hash| !hash.is_empty()).ok_or(EditError::NoBaseHash)?;
+        let stored = self.read();
+        let old = stored.document.as_ref().map_err(|why| StateError::broken(&self.path, why.clone()))?;
+        if stored.hash != base_hash {
+            return Err(EditError::Changed);
+        }
+        let mut new = file.clone();
+        keep_socket(&mut new, old)?;
+        keep_local(&mut new, old)?;
+        add_socket(&mut new, &self.socket);
+        let text = store::to_text(&self.path, &new)?;
+        if text.len() as u64 > limits::DOCUMENT_BYTES {
+            return Err(EditError::NotAllowed(format!("the document is larger than {} bytes", limits::DOCUMENT_BYTES)));
+        }
+        let parsed = Document::parse(&text)
+            .map_err(|why| EditError::NotAllowed(format!("exec approvals file is not valid: {why}")))?;
+        Ok(Edit {
+            base_hash: base_hash.to_owned(),
+            loosened: loosened(old, &parsed),
+            remote_edits: old.local.remote_edits,
+            text,
+        })
+    }
+
+    /// Makes an edit, unless the document has changed since it was proposed.
+    ///
+    /// # Errors
+    /// See [`EditError`].
+    pub fn apply(&self, edit: &Edit) -> Result<Snapshot, EditError> {
+        let lock = DocumentLock::take(&self.path)?;
+        let stored = files::read(&self.path, Care::Document)?;
+        if stored.is_none_or(|stored| sha256(&stored.bytes) != edit.base_hash) {
+            return Err(EditError::Changed);
+        }
+        files::replace(&lock, edit.text.as_bytes())?;
+        drop(lock);
+        Ok(self.snapshot_for_wire()?)
+    }
+
+    /// What holds where no agent says otherwise: `resolvedDefaults` of a snapshot.
+    pub fn resolved_defaults(&self) -> Value {
+        let policy = self.effective(None, false);
+        serde_json::json!({
+            "security": policy.security,
+            "ask": policy.ask,
+            "askFallback": policy.ask_fallback,
+            "autoAllowSkills": policy.auto_allow_skills,
+        })
+    }
+}
+
+/// A caller writes back the socket that it read; that is no edit. Another one is refused (A157).
+fn keep_socket(new: &mut Map<String, Value>, old: &Document) -> Result<(), EditError> {
+    let stored = old.raw.get("socket").cloned();
+    let given = new.remove("socket");
+    if let Some(stored) = stored {
+        new.insert("socket".to_owned(), stored);
+    }
+    let same = |name: &str, value: &Value| match (name, value.as_str()) {
+        ("path", Some(path)) => old.socket_path.as_deref() == Some(path.trim()),
+        ("token", Some(token)) => old.socket_token.as_ref().is_some_and(|stored| stored.matches(token.as_bytes())),
+        _ => false,
+    };
+    let is_ours = match given {
+        None => true,
+        Some(Value::Object(given)) => given.iter().all(|(name, value)| same(name, value)),
+        Some(_) => false,
+    };
+    is_ours.then_some(()).ok_or_else(|| {
+        EditError::NotAllowed("the exec socket cannot be changed from outside; leave `socket` out".to_owned())
+    })
+}
+
+/// What the owner said about edits from outside is not for edits from outside.
+fn keep_local(new: &mut Map<String, Value>, old: &Document) -> Result<(), EditError> {
+    let stored = old.raw.get("local");
+    if new.get("local").is_some_and(|given| Some(given) != stored) {
+        let text = "`local` can only be changed in the file itself, on this machine; leave it out";
+        return Err(EditError::NotAllowed(text.to_owned()));
+    }
+    if let Some(stored) = stored {
+        new.insert("local".to_owned(), stored.clone());
+    }
+    Ok(())
+}
+
+/// What `new` would allow that `old` does not, for everybody and for every agent that either
+/// names; at most [`limits::EDIT_DIFFERENCES`] sentences. When in doubt it is loosened.
+fn loosened(old: &Document, new: &Document) -> Vec<String> {
+    let mut said = Vec::new();
+    let named: BTreeSet<&str> = old.agents.keys().chain(new.agents.keys()).map(String::as_str).collect();
+    compare("everybody", &old.effective(None, true), &new.effective(None, true), &mut said);
+    for agent in named.into_iter().filter(|agent| *agent != EVERY_AGENT) {
+        let who = format!("agent \"{agent}\"");
+        // Believed or not, an agent's own entry counts; what holds for everybody was said above.
+        for trusted in [true, false] {
+            let before = said.len();
+            compare(&who, &old.effective(Some(agent), trusted), &new.effective(Some(agent), trusted), &mut said);
+            if said.len() > before {
+                break;
+            }
+        }
+    }
+    for place in foreign(&new.raw).difference(&foreign(&old.raw)) {
+        said.push(format!("something that this program does not know: {place}"));
+    }
+    if said.len() > limits::EDIT_DIFFERENCES {
+        let more = said.split_off(limits::EDIT_DIFFERENCES).len();
+        said.push(format!("and {more} more"));
+    }
+    said
+}
+
+fn compare(who: &str, old: &EffectivePolicy, new: &EffectivePolicy, said: &mut Vec<String>) {
+    let mut say = |what: &str, from: &str, to: &str| said.push(format!("{who}: {what} {from} becomes {to}"));
+    if new.security > old.security {
+        say("security", old.security.word(), new.security.word());
+    }
+    if new.ask < old.ask {
+        say("ask", old.ask.word(), new.ask.word());
+    }
+    // Asking more often lets more happen where nobody answers and the fall-back allows it.
+    if new.ask > old.ask && old.security < Security::Full && new.ask_fallback > Security::Deny {
+        let fallback = new.ask_fallback.word();
+        say("ask", old.ask.word(), &format!("{}, with askFallback {fallback}", new.ask.word()));
+    }
+    if new.ask_fallback > old.ask_fallback {
+        say("askFallback", old.ask_fallback.word(), new.ask_fallback.word());
+    }
+    if new.auto_allow_skills && !old.auto_allow_skills {
+        say("autoAllowSkills", "false", "true");
+    }
+    let key = |entry: &AllowEntry| (entry.pattern.clone(), entry.arg_pattern.clone(), entry.source.clone());
+    let known: BTreeSet<_> = old.allowlist.iter().map(key).collect();
+    for entry in new.allowlist.iter().filter(|entry| !known.contains(&key(entry))) {
+        let arguments = entry.arg_pattern.as_ref().map_or_else(String::new, |text| format!(" with arguments {text}"));
+        said.push(format!("{who}: the allowlist gets {}{arguments}", entry.pattern));
+    }
+}
+
+/// Every member that we do not understand, where it stands and with its value.
+fn foreign(raw: &Map<String, Value>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut look = |at: &str, members: &Map<String, Value>, known: &[&str]| {
+        for (name, value) in members.iter().filter(|(name, _)| !known.contains(&name.as_str())) {
+            found.insert(format!("{at}{name} = {value}"));
+        }
+    };
+    look("", raw, TOP);
+    let object = |name: &str| raw.get(name).and_then(Value::as_object);
+    if let Some(defaults) = object("defaults") {
+        look("defaults.", defaults, LEVEL);
+    }
+    for (agent, policy) in object("agents").into_iter().flatten() {
+        if let Some(policy) = policy.as_object() {
+            look(&format!("agents.{agent}."), policy, LEVEL);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document(members: Value) -> Document {
+        let mut raw = json!({"version": 1});
+        raw.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        Document::parse(&raw.to_string()).unwrap()
+    }
+
+    fn says(old: Value, new: Value) -> Vec<String> {
+        loosened(&document(old), &document(new))
+    }
+
+    #[test]
+    fn sec_h15_everything_that_allows_more_is_loosening() {
+        let strict = json!({
+            "defaults": {"security": "allowlist", "ask": "always", "askFallback": "deny"},
+            "agents": {"*": {"allowlist": [{"pattern": "/bin/ls", "argPattern": "-l"}]},
+                "careful": {"security": "deny"}, "main": {"allowlist": []}},
+        });
+        assert_eq!(says(strict.clone(), strict.clone()), Vec::<String>::new());
+        let edited = |place: &str, value: Value| {
+            let mut new = strict.clone();
+            match place.rsplit_once('/') {
+                Some((parent, name)) => new.pointer_mut(parent).unwrap()[name] = value,
+                None => unreachable!(),
+            }
+            new
+        };
+        for (place, value, word) in [
+            ("/defaults/security", json!("full"), "security allowlist becomes full"),
+            ("/defaults/ask", json!("off"), "ask always becomes off"),
+            ("/defaults/ask", json!("on-miss"), "ask always becomes on-miss"),
+            ("/defaults/askFallback", json!("full"), "askFallback deny becomes full"),
+            ("/defaults/autoAllowSkills", json!(true), "autoAllowSkills false becomes true"),
+            ("/agents/*/ask", json!("off"), "everybody: ask"),
+            ("/agents/*/allowlist", json!(["/bin/ls"]), "the allowlist gets /bin/ls"),
+            ("/agents/*/allowlist", json!([{"pattern": "/bin/*", "argPattern": "-l"}]), "gets /bin/* with"),
+            ("/agents/*/allowlist", json!([{"pattern": "/bin/ls", "argPattern": ".*"}]), "arguments .*"),
+            ("/agents/main/allowlist", json!(["/bin/rm"]), "agent \"main\": the allowlist gets /bin/rm"),
+            ("/agents/default", json!({"allowlist": ["/bin/rm"]}), "agent \"main\": the allowlist gets /bin/rm"),
+            ("/agents/new", json!({"security": "full"}), "agent \"new\": security"),
+            ("/agents/careful", json!({}), "agent \"careful\": security deny becomes allowlist"),
+            ("/agents/main/mcpTools", json!([{"server": "s", "tool": "t"}]), "does not know: agents.main.mcpTools"),
+            ("/agents", json!({"*": strict["agents"]["*"]}), "agent \"careful\": security"),
+        ] {
+            let said = says(strict.clone(), edited(place, value));
+            assert!(said.iter().any(|line| line.contains(word)), "{place}: {said:?}");
+        }
+        // More questions are more permission where no answer is permission.
+        let off = json!({"defaults": {"security": "allowlist", "ask": "off", "askFallback": "full"}});
+        let asks = json!({"defaults": {"security": "allowlist", "ask": "on-miss", "askFallback": "full"}});
+        assert_eq!(says(off, asks).len(), 1);
+        let many: Vec<_> = (0..100).map(|number| format!("/bin/{number}")).collect();
+        let said = says(json!({}), json!({"agents": {"*": {"allowlist": many}}}));
+        assert_eq!((said.len(), said.last().unwrap().as_str()), (limits::EDIT_DIFFERENCES + 1, "and 80 more"));
+    }
+
+    #[test]
+    fn what_only_forbids_is_no_loosening() {
+        let loose = json!({
+            "defaults": {"security": "full", "ask": "off", "askFallback": "full", "autoAllowSkills": true},
+            "agents": {"main": {"allowlist": ["/bin/ls", {"pattern": "/bin/cat"}]}, "x": {"mcpTools": []}},
+        });
+        for new in [
+            json!({"defaults": {"security": "full", "ask": "always"}, "agents": {}}),
+            json!({"defaults": {"security": "deny", "ask": "off"}}),
+            json!({"defaults": {"security": "allowlist"}, "agents": {"main": {"allowlist": ["/bin/cat"]}}}),
+            json!({"defaults": {"security": "full", "ask": "off"}, "agents": {"new": {"security": "deny"}}}),
+            json!({}),
+        ] {
+            assert_eq!(says(loose.clone(), new.clone()), Vec::<String>::new(), "{new}");
+        }
+    }
+}
