@@ -103,7 +103,7 @@ pub const EXEC_READING: usize = 600;
 pub const EXEC_CONNECTIONS: usize = 128;
 /// Bytes of a request's id (the real client sends 36). ours
 pub const EXEC_ID_BYTES: usize = 128;
-/// Stack of a connection's thread, bytes; serde_json recurses at most 128 deep. ours, NOTES
+/// Stack of the thread that accepts, bytes. ours, NOTES
 pub const EXEC_STACK_BYTES: usize = 256 * 1024;
 /// How long a client may take to read its answer. ours
 pub const EXEC_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -152,8 +152,6 @@ pub const RUNS_AT_ONCE: usize = 64;
 pub const NODE_VERSIONS: usize = 64;
 /// Bytes read from a command at once. ours
 pub const OUTPUT_CHUNK_BYTES: usize = 16 * 1024;
-/// Stack of the thread that waits for one child, bytes. ours
-pub const WAITER_STACK_BYTES: usize = 64 * 1024;
 /// After KILL, how long we wait for the end of what the kernel will not let die. ours
 pub const KILL_WAIT: Duration = Duration::from_secs(2);
 /// Names that one `system.which` may ask for. ours
@@ -224,6 +222,9 @@ pub const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Invocations that a node works on at once; one more is answered `UNAVAILABLE`. ours
 pub const NODE_INVOCATIONS: usize = 128;
+/// Bytes of the parameters of a `system.which` that the reading thread answers itself: some twenty
+/// names at most, well under a millisecond. ours
+pub const QUICK_WHICH_BYTES: usize = 128;
 /// Idempotency keys of recent `system.run` requests that a node remembers. ours, exec f.4
 pub const NODE_RECENT_RUNS: usize = 1_024;
 /// `node.host.stats` goes out this often. spec: gateway §5
@@ -232,6 +233,16 @@ pub const HOST_STATS_INTERVAL: Duration = Duration::from_secs(60);
 pub const EDIT_ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// Differences of an edit that are told one by one. ours
 pub const EDIT_DIFFERENCES: usize = 20;
+
+// ---- threads ----
+
+/// Stack of a thread that works on one thing after the other, bytes; serde_json recurses at most
+/// 128 deep. ours, NOTES
+pub const WORKER_STACK_BYTES: usize = 256 * 1024;
+/// Such threads that wait for more. ours
+pub const IDLE_WORKERS: usize = 8;
+/// How long they wait. ours
+pub const IDLE_WORKER_TIME: Duration = Duration::from_secs(5);
 
 // ---- logs ----
 

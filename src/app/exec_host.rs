@@ -17,6 +17,7 @@ use crate::protocol::policy::{Decision, Refusal};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::poll::{Gone, deadline_in, wait_gone};
 use crate::sys::wake::Wake;
+use crate::sys::worker;
 use crate::sys::{process, socket};
 use crate::transport::accept::Acceptor;
 use crate::transport::lease::SocketLease;
@@ -26,7 +27,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -114,8 +115,7 @@ fn accept_all(lease: &SocketLease, server: &Arc<Server>, stop: &Wake) {
         // Too many that say nothing: closing this one is the only answer that costs nothing.
         let Some(connection) = server.connections.open(&stream) else { continue };
         let server = Arc::clone(server);
-        let thread = thread::Builder::new().name("exec-peer".to_owned()).stack_size(limits::EXEC_STACK_BYTES);
-        if let Err(error) = thread.spawn(move || server.serve(&stream, &connection)) {
+        if let Err(error) = worker::start(move || server.serve(&stream, &connection)) {
             log!("app", "a request was dropped, there is no thread for it: {error}");
         }
     }
@@ -153,7 +153,7 @@ impl Reply {
 
 impl Server {
     /// One connection, from its first byte to its last.
-    fn serve(&self, stream: &Stream, connection: &Connection) {
+    fn serve(&self, stream: &Arc<Stream>, connection: &Connection) {
         let Some(requester) = requester(stream) else {
             // Before anything is read (A110). Also to a client that wanted to run something: exec b.2.
             return send(stream, &decision_line(&random::uuid(), Decision::Deny));
@@ -176,7 +176,7 @@ impl Server {
         }
     }
 
-    fn exec(&self, stream: &Stream, connection: &Connection, envelope: ExecEnvelope, requester: &str) -> Reply {
+    fn exec(&self, stream: &Arc<Stream>, connection: &Connection, envelope: ExecEnvelope, requester: &str) -> Reply {
         let token = match self.authenticate(&envelope) {
             Ok(token) => token,
             Err(error) => return Reply::unproven(Some(envelope.id), error),
@@ -226,7 +226,7 @@ impl Server {
 
     fn run(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         connection: &Connection,
         request: &RunRequest,
         requester: &str,
@@ -243,7 +243,7 @@ impl Server {
     /// takes a close for "no decision" (mac-app 3.2).
     fn prompt(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         connection: &Connection,
         prompt: &PromptRequest,
         requester: &str,
@@ -264,7 +264,7 @@ impl Server {
     /// answer like any other; after some of them nothing is tried any more (H22).
     fn attend<T>(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         connection: &Connection,
         work: impl FnOnce(&Wake) -> T,
     ) -> Result<T, ExecError> {
@@ -275,47 +275,69 @@ impl Server {
         let Some(end) = connection.serve().map_err(short)? else {
             return Err(unavailable("busy: too many requests are under way; try again later", None));
         };
-        let over = Wake::new().map_err(short)?;
-        thread::scope(|scope| {
-            // Dropped on every way out, which ends the watcher that the scope waits for.
-            let done = FireOnDrop(&over);
-            thread::Builder::new()
-                .name("exec-watch".to_owned())
-                .stack_size(limits::EXEC_STACK_BYTES)
-                .spawn_scoped(scope, || watch(stream, &end, &over))
-                .map_err(short)?;
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(&end)));
-            drop(done);
-            outcome.map_err(|_| {
-                self.panics.fetch_add(1, Ordering::SeqCst);
-                log!("app", "a request failed inside; it was answered as an internal error");
-                unavailable("internal error; see the app's log", None)
-            })
+        let watch = Watch::start(stream, &end).map_err(short)?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&end)));
+        drop(watch);
+        outcome.map_err(|_| {
+            self.panics.fetch_add(1, Ordering::SeqCst);
+            log!("app", "a request failed inside; it was answered as an internal error");
+            unavailable("internal error; see the app's log", None)
         })
     }
 }
 
-struct FireOnDrop<'a>(&'a Wake);
+/// Somebody who watches whether the requester is still there, until this is dropped.
+struct Watch(Arc<Watched>);
 
-impl Drop for FireOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.fire();
+struct Watched {
+    stream: Arc<Stream>,
+    end: Arc<Wake>,
+    over: Wake,
+    /// Held while a blank line is sent, and while that ends: none may get into the answer.
+    speaking: Mutex<()>,
+}
+
+impl Watch {
+    fn start(stream: &Arc<Stream>, end: &Arc<Wake>) -> io::Result<Self> {
+        let (stream, end) = (Arc::clone(stream), Arc::clone(end));
+        let watched = Arc::new(Watched { stream, end, over: Wake::new()?, speaking: Mutex::default() });
+        let watch = Self(Arc::clone(&watched));
+        worker::start(move || watched.watch())?;
+        Ok(watch)
     }
 }
 
-/// Fires `end` when the requester has gone: it has closed its connection, or a blank line, which
-/// clients skip, cannot be sent any more. Either sign suffices (NOTES "half-close"). Ends with `over`.
-fn watch(stream: &Stream, end: &Wake, over: &Wake) {
-    loop {
-        match wait_gone(stream.as_fd(), over, deadline_in(limits::KEEPALIVE)) {
-            Ok(Gone::Woken) => return,
-            Ok(Gone::Peer) | Err(_) => return end.fire(),
-            // A client that does not read is still there; its buffer is full of blank lines.
-            Ok(Gone::Deadline) => match socket::send_now(stream.as_fd(), b"\n") {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return end.fire(),
-                _ => {}
-            },
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _speaking = self.0.speaking();
+        self.0.over.fire();
+    }
+}
+
+impl Watched {
+    /// Fires `end` when the requester has gone: it has closed its connection, or a blank line, which
+    /// clients skip, cannot be sent any more. Either sign suffices (NOTES "half-close"). Ends with `over`.
+    fn watch(&self) {
+        loop {
+            match wait_gone(self.stream.as_fd(), &self.over, deadline_in(limits::KEEPALIVE)) {
+                Ok(Gone::Woken) => return,
+                Ok(Gone::Deadline) if self.is_spoken_to() => {}
+                Ok(Gone::Peer | Gone::Deadline) | Err(_) => return self.end.fire(),
+            }
         }
+    }
+
+    /// Sends a blank line unless it is over; false when that cannot be. A client that does not read
+    /// is still there; its buffer is full of blank lines.
+    fn is_spoken_to(&self) -> bool {
+        let _speaking = self.speaking();
+        self.over.is_fired()
+            || socket::send_now(self.stream.as_fd(), b"\n")
+                .map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
+    }
+
+    fn speaking(&self) -> MutexGuard<'_, ()> {
+        self.speaking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -177,15 +177,17 @@ struct Stream {
 }
 
 impl Output {
-    /// Waits for anything to happen and reads what there is, one piece a stream.
+    /// Waits for anything to happen and reads what there is, one piece a stream. Whoever can be
+    /// cancelled waits for the leader too. It may exit at any moment, so that is not asked here: an
+    /// exit between the caller's look and this one would leave nothing to wait for.
     fn wait(&mut self, child: &Child, cancel: Option<&Wake>, deadline: Option<Instant>) -> io::Result<Event> {
         let mut watched = Vec::with_capacity(4);
         let (out_open, err_open) = (!self.stdout.ended, !self.stderr.ended);
         watched.extend(out_open.then_some((child.stdout.as_fd(), Interest::Readable)));
         watched.extend(err_open.then_some((child.stderr.as_fd(), Interest::Readable)));
-        // A leader that has exited stays readable: it is watched only while it runs.
-        watched.extend(child.exit().is_none().then_some((child.exited(), Interest::Readable)));
-        watched.extend(cancel.map(|cancel| (cancel.fd(), Interest::Readable)));
+        if let Some(cancel) = cancel {
+            watched.extend([child.exited(), cancel.fd()].map(|fd| (fd, Interest::Readable)));
+        }
         let ready = poll::wait(&watched, deadline)?;
         if cancel.is_some_and(Wake::is_fired) {
             return Ok(Event::Cancelled);

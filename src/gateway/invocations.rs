@@ -84,6 +84,8 @@ struct Inner {
     due: BTreeMap<Due, Task>,
     next: u64,
     stopped: bool,
+    /// When the timer looks next; none until it has looked first.
+    watched: Option<Instant>,
 }
 
 impl Inner {
@@ -163,12 +165,13 @@ impl Invocations {
             invocation.answer_error(&error);
             return;
         }
-        let first = inner.due.first_key_value().map(|(due, _)| due.0);
         let due = inner.schedule(invocation.deadline, Task::TimeOut(id.clone()));
         *inner.per_node.entry(node.number).or_default() += 1;
         inner.pending.insert(id.clone(), Pending { invocation, due, next_piece: 0 });
+        // Woken for nothing, the timer costs as much as the invocation.
+        let is_next = inner.watched.is_none_or(|watched| due.0 < watched);
         drop(inner);
-        if first.is_none_or(|first| due.0 < first) {
+        if is_next {
             self.changed.notify_all();
         }
         // Registered before it is sent: the answer may come at once. A node that is just leaving
@@ -397,6 +400,7 @@ pub fn timer(core: &Arc<Core>) {
             let approvals = core.approvals.look(core);
             let due = inner.due.first_key_value().map(|(due, _)| due.0);
             let until = [approvals, due].into_iter().flatten().fold(next_tick, Instant::min);
+            inner.watched = Some(until);
             let left = until.saturating_duration_since(now);
             drop(core.invocations.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner));
             continue;

@@ -2,6 +2,7 @@
 
 use super::secret::Secret;
 use data_encoding::BASE64URL_NOPAD;
+use std::cell::RefCell;
 
 /// Bytes of the exec socket's token. Source: spec exec a.6.
 pub const SOCKET_TOKEN_BYTES: usize = 24;
@@ -29,9 +30,32 @@ pub fn token<const N: usize>() -> Secret {
     Secret::new(BASE64URL_NOPAD.encode(&bytes::<N>()))
 }
 
+thread_local! {
+    /// Random bytes fetched ahead, and how many of them are used up.
+    static AHEAD: RefCell<([u8; AHEAD_BYTES], usize)> = const { RefCell::new(([0; AHEAD_BYTES], AHEAD_BYTES)) };
+}
+
+/// Bytes that one system call fetches for ids and masks.
+const AHEAD_BYTES: usize = 256;
+
+/// `N` random bytes for what is not secret: ids, and the masks of frames. Each is handed out once;
+/// asking the system for every frame would cost more than the frame.
+pub fn public_bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= AHEAD_BYTES) };
+    AHEAD.with_borrow_mut(|(ahead, used)| {
+        if *used + N > ahead.len() {
+            fill(ahead);
+            *used = 0;
+        }
+        let taken = ahead.get(*used..).and_then(|rest| rest.first_chunk()).copied();
+        *used += N;
+        taken.unwrap_or_else(bytes)
+    })
+}
+
 /// A random UUID (version 4), lower case.
 pub fn uuid() -> String {
-    let mut raw = bytes::<16>();
+    let mut raw = public_bytes::<16>();
     let [.., version, _, variant, _, _, _, _, _, _, _] = &mut raw;
     *version = (*version & 0x0F) | 0x40;
     *variant = (*variant & 0x3F) | 0x80;

@@ -1,5 +1,5 @@
-//! The invocations of one connection: each on a thread of its own, bounded, ended by its deadline
-//! or a cancel. An invocation that is over says nothing any more. Source: spec gateway §5.
+//! The invocations of one connection: what may take long on a thread of its own, all bounded, ended by
+//! deadline or cancel. An invocation that is over says nothing any more. Source: spec gateway §5.
 
 use super::commands::{Commands, Outcome};
 use crate::client::{CallError, Link};
@@ -7,6 +7,7 @@ use crate::exec::prepare::PreparedPlans;
 use crate::limits;
 use crate::protocol::node::{InvokeCancel, InvokeRequest, InvokeResult, NodeError, name};
 use crate::sys::wake::Wake;
+use crate::sys::worker;
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -32,6 +33,8 @@ struct State {
     /// Threads that have not ended, those of cancelled invocations too.
     threads: usize,
     over: bool,
+    /// When the watcher looks at the deadlines next; none until it is told.
+    watched: Option<Instant>,
 }
 
 /// See the module.
@@ -108,19 +111,18 @@ impl Invocations {
     }
 
     fn accept(self: &Arc<Self>, link: &Link, request: InvokeRequest) {
-        let is_run = request.command == name::RUN;
-        let cancel = match self.enter(&request, is_run) {
+        let cancel = match self.enter(&request) {
             Ok(Some(cancel)) => cancel,
             Ok(None) => return,
             Err(error) => return self.post_result(link, &request.id, Err(error)),
         };
+        if is_quick(&request) {
+            return self.perform(link, &request, &cancel);
+        }
         let invocations = Arc::clone(self);
         let of_thread = link.clone();
         let id = request.id.clone();
-        let started = thread::Builder::new()
-            .name("invocation".into())
-            .stack_size(limits::PEER_STACK_BYTES)
-            .spawn(move || invocations.perform(&of_thread, &request, &cancel));
+        let started = worker::start(move || invocations.perform(&of_thread, &request, &cancel));
         if started.is_err() {
             self.leave();
             self.report(link, &id, Outcome::refused(busy()));
@@ -128,7 +130,8 @@ impl Invocations {
     }
 
     /// Takes a place in the table; none for an id that is already at work.
-    fn enter(&self, request: &InvokeRequest, is_run: bool) -> Result<Option<Arc<Wake>>, NodeError> {
+    fn enter(&self, request: &InvokeRequest) -> Result<Option<Arc<Wake>>, NodeError> {
+        let is_run = request.command == name::RUN;
         let mut state = self.state();
         if state.over || state.running.contains_key(&request.id) {
             return Ok(None);
@@ -149,7 +152,10 @@ impl Invocations {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         state.running.insert(request.id.clone(), Running { cancel: Arc::clone(&cancel), deadline, is_run });
         state.threads += 1;
-        self.changed.notify_all();
+        // Woken for nothing, the watcher costs as much as a small invocation.
+        if deadline.is_some_and(|deadline| state.watched.is_none_or(|watched| deadline < watched)) {
+            self.changed.notify_all();
+        }
         Ok(Some(cancel))
     }
 
@@ -169,7 +175,9 @@ impl Invocations {
     fn leave(&self) {
         let mut state = self.state();
         state.threads = state.threads.saturating_sub(1);
-        self.changed.notify_all();
+        if state.over {
+            self.changed.notify_all();
+        }
     }
 
     /// Says the outcome, the event first, unless the invocation is over. Sending never waits, so
@@ -222,6 +230,7 @@ impl Invocations {
                 !passed
             });
             let next = state.running.values().filter_map(|running| running.deadline).min();
+            state.watched = next;
             state = match next {
                 Some(next) => {
                     let left = next.saturating_duration_since(now);
@@ -235,6 +244,13 @@ impl Invocations {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether doing it takes less than handing it to another thread: a look for a few names in local
+/// directories.
+fn is_quick(request: &InvokeRequest) -> bool {
+    request.command == name::WHICH
+        && request.params_json.as_ref().is_none_or(|params| params.len() <= limits::QUICK_WHICH_BYTES)
 }
 
 fn busy() -> NodeError {

@@ -16,3 +16,4 @@ pub mod socket;
 pub mod spawn;
 pub mod terminal;
 pub mod wake;
+pub mod worker;

@@ -1,6 +1,7 @@
 //! Starting a program that was checked, in a session of its own, with nothing of ours but three
 //! descriptors; and following it until it and what it left behind are gone.
 
+use super::worker;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -96,13 +97,11 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let (start, started) = channel();
     // The thread comes first: once there is a process there is somebody who collects it.
     let noted = Arc::clone(&exit);
-    std::thread::Builder::new().name("child".to_owned()).stack_size(crate::limits::WAITER_STACK_BYTES).spawn(
-        move || {
-            if let Ok(pid) = started.recv() {
-                follow(pid, &noted, exit_note, &released);
-            }
-        },
-    )?;
+    worker::start(move || {
+        if let Ok(pid) = started.recv() {
+            follow(pid, &noted, exit_note, &released);
+        }
+    })?;
     let group = platform::start(&prepared)?;
     // The thread lives until it has received this.
     let _ = start.send(group);
@@ -267,15 +266,15 @@ fn open_files(soft: u64) -> Option<libc::rlimit> {
     known.then(|| libc::rlimit { rlim_cur: soft.min(limit.rlim_max), ..limit })
 }
 
-/// Linux: fork and exec. Between the two only async-signal-safe calls: other threads may hold any lock.
+/// Linux: as vfork does, the new process borrows our memory, and this thread sleeps, until exec: no
+/// page tables are copied, and a failure is simply written down. Between the two only
+/// async-signal-safe calls: other threads go on and may hold any lock.
 #[cfg(not(target_os = "macos"))]
 mod platform {
-    use super::{Prepared, above};
-    use std::io::{self, Read};
-    use std::os::fd::{AsFd, AsRawFd};
+    use super::Prepared;
+    use std::io;
+    use std::os::fd::AsRawFd;
 
-    /// The number that the child's error pipe gets: the first after the standard ones.
-    const ERROR_FD: libc::c_int = 3;
     /// Highest signal number that is put back to its default.
     const LAST_SIGNAL: libc::c_int = 64;
     /// The kernel's `sigaction` structure, or more than it: default action, no flags, no mask.
@@ -284,12 +283,21 @@ mod platform {
     const SIGNAL_SET_BYTES: usize = 8;
     /// Descriptors that are closed one by one where the kernel has no `close_range`.
     const CLOSE_ONE_BY_ONE: libc::c_int = 65_536;
+    /// Stack of [`become_program`]; what it calls needs a small part of it.
+    const STACK_BYTES: usize = 32 * 1024;
+
+    /// What both processes see.
+    struct Shared<'a> {
+        prepared: &'a Prepared,
+        /// `errno` of what failed; 0 once the program runs.
+        failure: libc::c_int,
+    }
 
     pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
-        let (mut failure, writer) = io::pipe()?;
-        let failure_child = above(writer.as_fd())?;
-        // The end of stream below needs every copy of ours closed.
-        drop(writer);
+        let mut shared = Shared { prepared, failure: 0 };
+        // Of this type for its alignment, which every stack that we know asks for.
+        let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+        let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         // SAFETY: an all-zero sigset_t is valid memory for the calls that fill it.
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
         // SAFETY: both sets are writable. Signals wait, so that no handler of ours runs in the child.
@@ -297,47 +305,41 @@ mod platform {
             libc::sigfillset(&raw mut all);
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         }
-        // SAFETY: the child runs `become_program` only, which keeps to async-signal-safe calls and ends
-        // in exec or _exit.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            // SAFETY: this is the child, right after fork.
-            unsafe { become_program(prepared, failure_child.as_raw_fd()) };
-        }
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: the stack grows down from its end and is the child's alone; it and `shared` live on
+        // until the child has left our memory, which is when CLONE_VFORK lets this thread go on. The
+        // child runs `become_program` only, which keeps to async-signal-safe calls and ends in exec or _exit.
+        let pid = unsafe { libc::clone(become_program, top.cast(), flags, (&raw mut shared).cast()) };
         let error = io::Error::last_os_error();
         // SAFETY: `before` was filled above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
-        drop(failure_child);
         if pid < 0 {
             return Err(error);
         }
-        // End of stream means that exec has closed the pipe.
-        let mut code = [0; 4];
-        match failure.read_exact(&mut code) {
-            Err(_) => Ok(pid),
-            Ok(()) => {
-                let mut status = 0;
-                // SAFETY: `pid` is our child, about to exit; nobody else knows it.
-                unsafe { libc::waitpid(pid, &raw mut status, 0) };
-                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code)))
-            }
+        // SAFETY: a live local. The child has written to it behind the compiler's back.
+        let failure = unsafe { (&raw const shared.failure).read_volatile() };
+        if failure == 0 {
+            return Ok(pid);
         }
+        let mut status = 0;
+        // SAFETY: `pid` is our child, about to exit; nobody else knows it.
+        unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        Err(io::Error::from_raw_os_error(failure))
     }
 
-    /// Never returns.
-    ///
-    /// # Safety
-    /// Only in a child right after fork, with `failure` open.
-    unsafe fn become_program(prepared: &Prepared, failure: libc::c_int) -> ! {
-        // SAFETY: all calls are async-signal-safe, and all memory was made before fork.
+    /// Runs in the child and never returns. `shared` is a [`Shared`] that lives until exec.
+    extern "C" fn become_program(shared: *mut libc::c_void) -> libc::c_int {
+        let shared: *mut Shared<'_> = shared.cast();
+        // SAFETY: all calls are async-signal-safe, all memory was made before, and `errno` is that of
+        // the thread that sleeps meanwhile.
         unsafe {
+            let prepared = (*shared).prepared;
             let mut ok = libc::setsid() >= 0;
             ok &= libc::fchdir(prepared.directory.as_raw_fd()) == 0;
             let [input, output, error] = &prepared.streams;
             ok &= libc::dup2(input.as_raw_fd(), 0) >= 0;
             ok &= libc::dup2(output.as_raw_fd(), 1) >= 0;
             ok &= libc::dup2(error.as_raw_fd(), 2) >= 0;
-            let failure = libc::dup3(failure, ERROR_FD, libc::O_CLOEXEC);
             close_the_rest();
             let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             ok &= libc::setrlimit(libc::RLIMIT_CORE, &raw const core) == 0;
@@ -358,15 +360,14 @@ mod platform {
             if ok {
                 libc::execve(prepared.program.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
             }
-            let code = (*libc::__errno_location()).to_ne_bytes();
-            libc::write(failure, code.as_ptr().cast(), code.len());
+            (&raw mut (*shared).failure).write_volatile(*libc::__errno_location());
             libc::_exit(127)
         }
     }
 
-    /// Closes every descriptor above [`ERROR_FD`].
+    /// Closes every descriptor above the standard ones.
     unsafe fn close_the_rest() {
-        let first = ERROR_FD + 1;
+        let first = libc::STDERR_FILENO + 1;
         // SAFETY: closing takes no memory; this process owns nothing that would miss them.
         unsafe {
             if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) != 0 {

@@ -205,7 +205,7 @@ impl Outbox {
 
     fn format(&self, mut frame: Frame) -> Vec<u8> {
         if self.role == Role::Client {
-            frame.header_mut().mask = Some(crate::identity::random::bytes());
+            frame.header_mut().mask = Some(crate::identity::random::public_bytes());
         }
         let mut bytes = Vec::with_capacity(frame.len());
         // Writing into a vector cannot fail.

@@ -8,7 +8,7 @@
 mod floor;
 mod gateway;
 
-use gateway::{Operator, Server};
+use gateway::{Invocation, Operator, Server};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::process::{Command, ExitCode, Stdio};
@@ -19,6 +19,8 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Requests under way at once in the throughput figures.
 const IN_FLIGHT: usize = 16;
+/// Ours and the floor take turns this often in one figure.
+const TURNS: usize = 10;
 /// How long a server is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -86,22 +88,22 @@ fn measure(share: usize) -> Outcome<Vec<Figure>> {
     let mut operator = app.operator()?;
     let node = operator.own_node()?;
     let which = json!({"nodeId": node, "command": "system.which", "params": {"bins": ["sh"]}});
+    let which = Invocation::new(&which);
     let run = json!({"nodeId": node, "command": "system.run", "params": {"command": [floor::TRUE]}});
+    let run = Invocation::new(&run);
 
     let sizes = operator.sizes(&which)?;
     let mut relay = floor::Relay::start(sizes)?;
     figures.extend(percentiles(
         ["system.which, sequential, p50", "system.which, sequential, p99"],
-        &sample(samples(3000), || operator.invoke(&which))?,
-        &sample(samples(3000), || relay.round_trip())?,
+        sample(samples(3000), || operator.invoke(&which), || relay.round_trip())?,
     ));
     figures.push(in_flight(&mut operator, &mut relay, &which, samples(20_000))?);
 
     let mut runner = floor::Runner::start(operator.sizes(&run)?)?;
     figures.extend(percentiles(
         ["system.run /bin/true, sequential, p50", "system.run /bin/true, sequential, p99"],
-        &sample(samples(500), || operator.invoke(&run))?,
-        &sample(samples(500), || runner.run())?,
+        sample(samples(500), || operator.invoke(&run), || runner.run())?,
     ));
     Ok(figures)
 }
@@ -161,32 +163,52 @@ fn resident_kib(pid: u32) -> Outcome<f64> {
 }
 
 /// Calls a second with [`IN_FLIGHT`] under way on one connection. Floor: the relay, equally full.
-fn in_flight(operator: &mut Operator, relay: &mut floor::Relay, call: &Value, count: usize) -> Outcome<Figure> {
-    let rate = |elapsed: Duration| count as f64 / elapsed.as_secs_f64();
-    let started = Instant::now();
-    operator.pipeline(call, count, IN_FLIGHT)?;
-    let ours = rate(started.elapsed());
-    let started = Instant::now();
-    relay.pipeline(count, IN_FLIGHT)?;
-    let floor = Some(rate(started.elapsed()));
+fn in_flight(operator: &mut Operator, relay: &mut floor::Relay, call: &Invocation, count: usize) -> Outcome<Figure> {
+    let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
+    let each = count.div_ceil(TURNS);
+    for _ in 0..TURNS {
+        let started = Instant::now();
+        operator.pipeline(call, each, IN_FLIGHT)?;
+        ours += started.elapsed();
+        let started = Instant::now();
+        relay.pipeline(each, IN_FLIGHT)?;
+        floor += started.elapsed();
+    }
+    let rate = |elapsed: Duration| (each * TURNS) as f64 / elapsed.as_secs_f64();
+    let (ours, floor) = (rate(ours), Some(rate(floor)));
     Ok(Figure { name: "system.which, 16 in flight", unit: "calls/s", ours, floor, more_is_better: true })
 }
 
-/// How long each of `count` calls takes, after a few that warm caches up.
-fn sample(count: usize, mut call: impl FnMut() -> Outcome<()>) -> Outcome<Vec<Duration>> {
+/// How long each of `count` calls of ours and of the floor takes; a few before warm caches up. They
+/// take turns, so that what else this machine does meets both.
+fn sample(
+    count: usize,
+    mut ours: impl FnMut() -> Outcome<()>,
+    mut floor: impl FnMut() -> Outcome<()>,
+) -> Outcome<[Vec<Duration>; 2]> {
+    let each = count.div_ceil(TURNS);
+    let mut all = [Vec::with_capacity(each * TURNS), Vec::with_capacity(each * TURNS)];
+    let [of_ours, of_floor] = &mut all;
+    for _ in 0..TURNS {
+        sample_one(each, &mut ours, of_ours)?;
+        sample_one(each, &mut floor, of_floor)?;
+    }
+    Ok(all)
+}
+
+fn sample_one(count: usize, call: &mut impl FnMut() -> Outcome<()>, all: &mut Vec<Duration>) -> Outcome<()> {
     for _ in 0..count / 10 {
         call()?;
     }
-    let mut all = Vec::with_capacity(count);
     for _ in 0..count {
         let started = Instant::now();
         call()?;
         all.push(started.elapsed());
     }
-    Ok(all)
+    Ok(())
 }
 
-fn percentiles(names: [&'static str; 2], ours: &[Duration], floor: &[Duration]) -> Vec<Figure> {
+fn percentiles(names: [&'static str; 2], [ours, floor]: [Vec<Duration>; 2]) -> Vec<Figure> {
     let microseconds = |all: &[Duration], share| percentile(&mut all.to_vec(), share).as_secs_f64() * 1e6;
     names
         .into_iter()
@@ -194,8 +216,8 @@ fn percentiles(names: [&'static str; 2], ours: &[Duration], floor: &[Duration]) 
         .map(|(name, share)| Figure {
             name,
             unit: "µs",
-            ours: microseconds(ours, share),
-            floor: Some(microseconds(floor, share)),
+            ours: microseconds(&ours, share),
+            floor: Some(microseconds(&floor, share)),
             more_is_better: false,
         })
         .collect()
