@@ -17,9 +17,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::{
-    Client, Device, Gateway, Incoming, Options, Payload, Stream, TOKEN, Upgrade, sha256_hex, signed_text,
-};
+use support::{Client, Device, Gateway, Incoming, Options, Payload, Stream, TOKEN, Upgrade, sha256_hex, signed_text};
 
 /// How long an answer may take; the slowest recorded one took 4 s.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,76 +112,232 @@ const fn row(file: &'static str, frame: &'static str, allows: Allows, why: &'sta
 }
 
 const ROWS: &[Row] = &[
-    row("*", "event health", Unsent, "no health snapshots are broadcast: there are no agents and channels whose health changes"),
+    row(
+        "*",
+        "event health",
+        Unsent,
+        "no health snapshots are broadcast: there are no agents and channels whose health changes",
+    ),
     row("*", "event voicewake.*", Unsent, "no voice here"),
     row("*", "event skills.changed", Unsent, "no agents here"),
     row("*", "event chat.metadata.changed", Unsent, "no agents here"),
     row("*", "event node.runnerInventory.changed", Unsent, "no agents here"),
-    row("*", "event connect.challenge", Member("/payload/capabilities"), "optional; announces the model catalogue, which needs agents"),
-    row("*", "res connect", Member("/payload/auth/recovery*"), "optional; belongs to a browser session of the original's dashboard"),
+    row(
+        "*",
+        "event connect.challenge",
+        Member("/payload/capabilities"),
+        "optional; announces the model catalogue, which needs agents",
+    ),
+    row(
+        "*",
+        "res connect",
+        Member("/payload/auth/recovery*"),
+        "optional; belongs to a browser session of the original's dashboard",
+    ),
     row("*", "res connect", Member("/payload/controlUi*"), "optional; there is no dashboard here"),
     row("*", "res connect", Member("/payload/pluginSurfaceUrls"), "optional; there are no plugins here"),
     row("*", "res connect", Member("/payload/policy/*"), "optional members about chats and attachments"),
     row("*", "res connect", Member("/payload/server/buildId"), "optional; the version says enough"),
     row("*", "res connect", Member("/payload/server/controlUiBuildSource"), "optional; there is no dashboard here"),
-    row("*", "res connect", Member("/payload/snapshot/appliedConfigHash"), "optional; configuration is not edited over the gateway (A59)"),
+    row(
+        "*",
+        "res connect",
+        Member("/payload/snapshot/appliedConfigHash"),
+        "optional; configuration is not edited over the gateway (A59)",
+    ),
     row("*", "res connect", Member("/payload/snapshot/*Path"), "optional; local paths are nobody's business"),
     row("*", "res connect", Member("/payload/snapshot/stateDir"), "optional; local paths are nobody's business"),
     row("*", "res connect", Member("/payload/snapshot/authMode"), "optional; the client knows how it logged in"),
     row("*", "res connect", Member("/payload/snapshot/sessionDefaults"), "optional; no agents here"),
     row("*", "res connect", Member("/payload/snapshot/suspension"), "optional; no agents here"),
     row("*", "res connect", Member("/payload/snapshot/update*"), "optional; this program does not update itself"),
-    row("*", "res connect", Member("/payload/auth/deviceToken"), "H20: a device token is sent when it is made, not on each connect"),
+    row(
+        "*",
+        "res connect",
+        Member("/payload/auth/deviceToken"),
+        "H20: a device token is sent when it is made, not on each connect",
+    ),
     row("*", "res connect", Member("/payload/auth/issuedAtMs"), "H20: comes with the token"),
-    row("pair-*", "res device.pair.approve", Member("/payload/device/tokens"), "H20: the token is made at the first login, when it can be handed over"),
-    row("pair-*", "res device.pair.*", Member("*/version"), "additional: what the device said of itself helps to decide"),
-    row("pair-*", "res device.pair.approve", Member("/payload/device/connected"), "additional, as in the rows of the list"),
+    row(
+        "pair-*",
+        "res device.pair.approve",
+        Member("/payload/device/tokens"),
+        "H20: the token is made at the first login, when it can be handed over",
+    ),
+    row(
+        "pair-*",
+        "res device.pair.*",
+        Member("*/version"),
+        "additional: what the device said of itself helps to decide",
+    ),
+    row(
+        "pair-*",
+        "res device.pair.approve",
+        Member("/payload/device/connected"),
+        "additional, as in the rows of the list",
+    ),
     row("origin-*", "upgrade", Unsent, "A21, A22: a page is refused before the upgrade, loopback pages too"),
-    row("xff-*", "upgrade", Member("/body/error/message"), "A25: there is no proxy mode that the sentence could recommend"),
-    row("neg-preauth-16-queued", "res connect", Extra, "the first wrong secret ends the handshake; frames behind it are never read, so none queue"),
+    row(
+        "xff-*",
+        "upgrade",
+        Member("/body/error/message"),
+        "A25: there is no proxy mode that the sentence could recommend",
+    ),
+    row(
+        "neg-preauth-16-queued",
+        "res connect",
+        Extra,
+        "the first wrong secret ends the handshake; frames behind it are never read, so none queue",
+    ),
     row("neg-preauth-16-queued", "close", Member("/reason"), "as above"),
     row("op-device-token-reconnect", "res connect", Member("/error/message"), "own words; clients read details.code"),
     row("op-device-token-reconnect", "close", Member("/reason"), "the same words"),
-    row("op-device-token-reconnect", "res connect", Member("/error/details/remediationHint"), "one sentence for every pairing request"),
-    row("*", "res node.event", Member("/ok"), "load of the machine is taken from a node whose surface still waits; the original refuses it for a moment"),
-    row("*", "res node.runnerInventory.update", Member("/ok"), "answered finally: the original's node repeats the refused call for as long as its surface waits"),
-    row("node-events-raw", "res node.event", Member("/payload/reason"), "sightings are kept in memory at once, so never throttled or apart persisted"),
-    row("node-events-raw", "res node.event", Member("/payload/handled"), "what a person does at the machine is not tracked: node.presence.activity is not handled"),
+    row(
+        "op-device-token-reconnect",
+        "res connect",
+        Member("/error/details/remediationHint"),
+        "one sentence for every pairing request",
+    ),
+    row(
+        "*",
+        "res node.event",
+        Member("/ok"),
+        "load of the machine is taken from a node whose surface still waits; the original refuses it for a moment",
+    ),
+    row(
+        "*",
+        "res node.runnerInventory.update",
+        Member("/ok"),
+        "answered finally: the original's node repeats the refused call for as long as its surface waits",
+    ),
+    row(
+        "node-events-raw",
+        "res node.event",
+        Member("/payload/reason"),
+        "sightings are kept in memory at once, so never throttled or apart persisted",
+    ),
+    row(
+        "node-events-raw",
+        "res node.event",
+        Member("/payload/handled"),
+        "what a person does at the machine is not tracked: node.presence.activity is not handled",
+    ),
     row("node-events-raw", "event node.presence", Unsent, "as above"),
     row("node-events-raw", "res node.describe", Member("/payload/active"), "as above"),
     row("node-events-raw", "res node.describe", Member("/payload/lastActiveAtMs"), "as above"),
     row("node-events-raw", "res node.describe", Member("/payload/presenceUpdatedAtMs"), "as above"),
-    row("node-events-raw", "res node.describe", Member("/payload/lastSeenReason"), "a node that is connected was last seen by its connection"),
+    row(
+        "node-events-raw",
+        "res node.describe",
+        Member("/payload/lastSeenReason"),
+        "a node that is connected was last seen by its connection",
+    ),
     row("*", "res node.pending.*", Member("*"), "not served: nothing is kept for a node that is away"),
     row("*", "res node.pluginSurface.refresh", Member("*"), "not served: no plugins here"),
     row("*", "res skills.bins", Member("/payload/bins"), "no skills here"),
-    row("*", "event node.invoke.request system.which {\"bins\":[\"op\",*", Unsent, "the gateway's own look for programs that skills need; no skills here"),
+    row(
+        "*",
+        "event node.invoke.request system.which {\"bins\":[\"op\",*",
+        Unsent,
+        "the gateway's own look for programs that skills need; no skills here",
+    ),
     row("pair-*", "res node.pair.*", Member("*/commands"), "commands of model plugins (ollama.*) are not forwarded"),
-    row("pair-nodes-reject", "event node.pair.resolved", Extra, "the node hears of a rejection as it hears of an approval"),
-    row("call-node-invoke-unknown-command", "res node.invoke", Member("/error/message"), "own words; the code is the same"),
-    row("node-mac-pairing-surface", "event device.pair.resolved", Unsent, "a silent pairing had no request that could be resolved"),
-    row("node-mac-pairing-surface", "event node.pair.requested", Member("/payload/silent"), "optional; a surface is never approved in silence"),
-    row("node-*", "res node.pair.list", Member("/payload/pending/*/silent"), "optional; a surface is never approved in silence"),
-    row("*", "res node.*list", Member("/payload/*HostStats"), "the load of a machine that has gone, or has come back a moment ago, is not told"),
+    row(
+        "pair-nodes-reject",
+        "event node.pair.resolved",
+        Extra,
+        "the node hears of a rejection as it hears of an approval",
+    ),
+    row(
+        "call-node-invoke-unknown-command",
+        "res node.invoke",
+        Member("/error/message"),
+        "own words; the code is the same",
+    ),
+    row(
+        "node-mac-pairing-surface",
+        "event device.pair.resolved",
+        Unsent,
+        "a silent pairing had no request that could be resolved",
+    ),
+    row(
+        "node-mac-pairing-surface",
+        "event node.pair.requested",
+        Member("/payload/silent"),
+        "optional; a surface is never approved in silence",
+    ),
+    row(
+        "node-*",
+        "res node.pair.list",
+        Member("/payload/pending/*/silent"),
+        "optional; a surface is never approved in silence",
+    ),
+    row(
+        "*",
+        "res node.*list",
+        Member("/payload/*HostStats"),
+        "the load of a machine that has gone, or has come back a moment ago, is not told",
+    ),
     row("*", "res node.*list", Member("/payload/*/hostStats"), "as above"),
     row("*", "res node.*list", Member("/payload/*/last*edAtMs"), "optional; lastSeenAtMs is always there"),
-    row("node-events-raw", "res node.list", Member("/payload/nodes/*/lastSeenReason"), "the disconnect was seen later than the event"),
-    row("rpc-missing-scope", "res node.list", Member("/payload/nodes/0/displayName"), "the recorded node had been renamed by a command line that is not replayed"),
-    row("rpc-missing-scope", "res node.list", Member("/payload/nodes/0/hostStats/*"), "the recorded node had sent newer figures"),
-    row("rpc-missing-scope", "res node.list", Member("/payload/nodes/0/commands"), "commands of model plugins (ollama.*) are not forwarded"),
-    row("rpc-system-run-variants", "res node.event", Member("/payload/*"), "the run's id was cut out of this recording together with the environment"),
+    row(
+        "node-events-raw",
+        "res node.list",
+        Member("/payload/nodes/*/lastSeenReason"),
+        "the disconnect was seen later than the event",
+    ),
+    row(
+        "rpc-missing-scope",
+        "res node.list",
+        Member("/payload/nodes/0/displayName"),
+        "the recorded node had been renamed by a command line that is not replayed",
+    ),
+    row(
+        "rpc-missing-scope",
+        "res node.list",
+        Member("/payload/nodes/0/hostStats/*"),
+        "the recorded node had sent newer figures",
+    ),
+    row(
+        "rpc-missing-scope",
+        "res node.list",
+        Member("/payload/nodes/0/commands"),
+        "commands of model plugins (ollama.*) are not forwarded",
+    ),
+    row(
+        "rpc-system-run-variants",
+        "res node.event",
+        Member("/payload/*"),
+        "the run's id was cut out of this recording together with the environment",
+    ),
     row("rpc-*", "res exec.approval*", Member("/error/*"), "approval methods are not served yet"),
 ];
 
 /// Members that hold times, counts of time or running numbers: only their type is compared.
 const NUMBERS_OF_THE_MOMENT: &[&str] = &[
-    "ts", "issuedAtMs", "createdAtMs", "approvedAtMs", "connectedAtMs", "lastConnectedAtMs", "lastSeenAtMs", "updatedAtMs", "uptimeMs",
-    "durationMs", "onlineSince", "seq", "presence", "health", "retryAfterMs", "timeoutMs", "expiresAtMs",
+    "ts",
+    "issuedAtMs",
+    "createdAtMs",
+    "approvedAtMs",
+    "connectedAtMs",
+    "lastConnectedAtMs",
+    "lastSeenAtMs",
+    "updatedAtMs",
+    "uptimeMs",
+    "durationMs",
+    "onlineSince",
+    "seq",
+    "presence",
+    "health",
+    "retryAfterMs",
+    "timeoutMs",
+    "expiresAtMs",
 ];
 /// Members whose text is each product's own.
 const FREE_TEXTS: &[&str] = &["version"];
 /// Members of which only the type is compared: what they hold are the product's features.
-const SHAPES: &[&str] = &["/payload/features", "/payload/snapshot/health", "/payload/snapshot/presence", "/payload/presence"];
+const SHAPES: &[&str] =
+    &["/payload/features", "/payload/snapshot/health", "/payload/snapshot/presence", "/payload/presence"];
 
 /// What was recorded.
 struct Recording {
@@ -238,7 +392,8 @@ fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => text.strip_prefix(head).is_some_and(|left| {
-            rest.is_empty() || (0..=left.len()).filter(|&at| left.is_char_boundary(at)).any(|at| matches(rest, &left[at..]))
+            rest.is_empty()
+                || (0..=left.len()).filter(|&at| left.is_char_boundary(at)).any(|at| matches(rest, &left[at..]))
         }),
     }
 }
@@ -338,7 +493,9 @@ fn kind_of(word: &str) -> Option<&'static str> {
 
 /// The opaque words of a text, in order.
 fn ids(text: &str) -> Vec<&str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))).filter(|word| kind_of(word).is_some()).collect()
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)))
+        .filter(|word| kind_of(word).is_some())
+        .collect()
 }
 
 /// One connection of a recording, and what is known of it here.
@@ -400,7 +557,13 @@ impl<'a> Stage<'a> {
                 return self.verdict.differs(&self.file, "upgrade", Extra, "", &rejected.to_string());
             }
             (Err(answer), None) => {
-                return self.verdict.differs(&self.file, "upgrade", Unsent, "", &format!("{}: {}", answer.status, answer.text()));
+                return self.verdict.differs(
+                    &self.file,
+                    "upgrade",
+                    Unsent,
+                    "",
+                    &format!("{}: {}", answer.status, answer.text()),
+                );
             }
             (Err(answer), Some(rejected)) => {
                 let body: Value = serde_json::from_str(rejected["body"].as_str().unwrap()).unwrap();
@@ -569,8 +732,11 @@ impl<'a> Stage<'a> {
 
     /// Rows of nodes. The recorded gateway knew nodes of other recordings too; those are left out.
     fn nodes(&mut self, label: &str, pointer: &str, theirs: &[Value], our: &[Value]) {
-        let known: Vec<Value> =
-            theirs.iter().filter(|row| self.names.ours.contains_key(row["nodeId"].as_str().unwrap())).cloned().collect();
+        let known: Vec<Value> = theirs
+            .iter()
+            .filter(|row| self.names.ours.contains_key(row["nodeId"].as_str().unwrap()))
+            .cloned()
+            .collect();
         self.check(label, pointer, &json!(known), &json!(our), known.len() == our.len());
         for recorded in known {
             let id = self.names.translate(recorded["nodeId"].as_str().unwrap());
@@ -665,7 +831,10 @@ fn groups() -> Vec<Vec<String>> {
     let mut groups: Vec<Vec<String>> =
         TOGETHER.iter().map(|group| group.iter().map(|name| (*name).to_owned()).collect()).collect();
     groups.extend(
-        names.into_iter().filter(|name| !TOGETHER.iter().any(|group| group.contains(&name.as_str()))).map(|name| vec![name]),
+        names
+            .into_iter()
+            .filter(|name| !TOGETHER.iter().any(|group| group.contains(&name.as_str())))
+            .map(|name| vec![name]),
     );
     groups
 }

@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use support::{
-    Client, Connect, DEADLINE, Gateway, Options, Process, Pty, QUIET, TOKEN, signal, wait_until,
-};
+use support::{Client, Connect, DEADLINE, Gateway, Options, Process, Pty, QUIET, TOKEN, signal, wait_until};
 use support_exec::*;
 
 /// The last words of a prompt.
@@ -76,7 +74,9 @@ fn sec_a27_what_is_no_literal_loopback_gets_nothing() {
 
 #[test]
 fn sec_a31_only_a_tunnel_leads_to_another_machine() {
-    for url in ["ws://192.0.2.10:18789", "wss://192.0.2.10:18789", "wss://127.0.0.1:18789", "ws://gateway.example:18789"] {
+    for url in
+        ["ws://192.0.2.10:18789", "wss://192.0.2.10:18789", "wss://127.0.0.1:18789", "ws://gateway.example:18789"]
+    {
         sends_nothing(&["node", "run", "--url", url], "open a tunnel (ssh -L");
         sends_nothing(&["mac-debug", "--url", url, "nodes"], "open a tunnel (ssh -L");
     }

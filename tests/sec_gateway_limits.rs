@@ -171,7 +171,8 @@ fn sec_a32_a_token_in_the_query_is_no_credential() {
             }
             Err(answer) => assert!((400..500).contains(&answer.status) && !answer.text().contains(TOKEN), "{answer:?}"),
         }
-        let plain = support::send_raw(gateway.port, format!("GET {query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        let plain =
+            support::send_raw(gateway.port, format!("GET {query} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
         assert!((400..500).contains(&plain.status) && !plain.text().contains(TOKEN), "{plain:?}");
     }
     Client::login(&gateway, &Connect::cli(&[]));
@@ -187,7 +188,11 @@ fn sec_a39_a_reconnect_widens_nothing() {
     let wider = reader.clone().set("scopes", json!(["operator.read", "operator.admin"]));
     for _ in 0..3 {
         let error = Client::tcp(&gateway).connect(&wider).unwrap_err();
-        assert_eq!((code(&error), &error["details"]["reason"]), ("PAIRING_REQUIRED", &json!("scope-upgrade")), "{error}");
+        assert_eq!(
+            (code(&error), &error["details"]["reason"]),
+            ("PAIRING_REQUIRED", &json!("scope-upgrade")),
+            "{error}"
+        );
     }
     // Nothing came of asking: reading goes on, admin is still missing.
     let mut client = Client::login(&gateway, &reader);

@@ -37,7 +37,10 @@ fn shows_none(secrets: &[&str], text: &str, what: &str) {
 }
 
 fn configured(state: &Path, auth: &Value) {
-    write_private(&state.join("openclaw.json"), json!({"gateway": {"mode": "local", "auth": auth}}).to_string().as_bytes());
+    write_private(
+        &state.join("openclaw.json"),
+        json!({"gateway": {"mode": "local", "auth": auth}}).to_string().as_bytes(),
+    );
 }
 
 /// The HMAC and nonce of a line are secrets too: who has them can replay it.
@@ -52,7 +55,8 @@ fn sec_a154_no_secret_is_printed() {
     let scratch = Scratch::new();
     make_dir(&scratch.state());
     configured(&scratch.state(), &json!({"mode": "token", "token": SHARED}));
-    scratch.approvals(&json!({"version": 1, "socket": {"token": EXEC}, "defaults": {"security": "full", "ask": "off"}}));
+    scratch
+        .approvals(&json!({"version": 1, "socket": {"token": EXEC}, "defaults": {"security": "full", "ask": "off"}}));
     let port = free_port().to_string();
     let mut command = scratch.openclaw(&["app", "--ask", "none", "--port", &port]);
     command.env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full").env("OPENCLAW_LOG", "trace").env("DEBUG", "*");
@@ -88,7 +92,8 @@ fn sec_a154_no_secret_is_printed() {
     let ran = hear(scratch.mac_debug(&run), true);
     assert_eq!(ran.stdout.trim(), VALUE, "{ran:?}");
     hear(scratch.mac_debug(&["run", "--node", &own, "--", "echo", OUTPUT]), true);
-    for look in [&["status"][..], &["status", "--json"], &["nodes"], &["nodes", "--json"], &["pair", "list", "--json"]] {
+    for look in [&["status"][..], &["status", "--json"], &["nodes"], &["nodes", "--json"], &["pair", "list", "--json"]]
+    {
         assert_eq!(hear(scratch.mac_debug(look), false).code, Some(0), "{look:?}");
     }
     let (line, line_secrets) = markers(&exec, &json!({"command": [program("echo"), "x"], "env": {"GREETING": VALUE}}));
@@ -123,7 +128,9 @@ fn sec_a154_no_secret_is_printed() {
         let _ = client.closed();
     }
     for head in [
-        format!("GET /?token={WRONG} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WRONG}\r\nCookie: t={WRONG}\r\n\r\n"),
+        format!(
+            "GET /?token={WRONG} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WRONG}\r\nCookie: t={WRONG}\r\n\r\n"
+        ),
         format!("GET /{WRONG} {WRONG}\r\n\r\n"),
     ] {
         let mut stream = Stream::tcp(port);
@@ -135,7 +142,10 @@ fn sec_a154_no_secret_is_printed() {
         other.run(&["/bin/true"]),
         exec.request(&json!({"command": ["/bin/true"], "env": {"LD_PRELOAD": VALUE}})),
         exec.send_bytes(format!("{{\"type\":\"exec\",\"token\":\"{EXEC}\"\n").as_bytes(), ""),
-        exec.send_bytes(json!({"type": "request", "token": WRONG, "id": "1", "request": {}}).to_string().as_bytes(), ""),
+        exec.send_bytes(
+            json!({"type": "request", "token": WRONG, "id": "1", "request": {}}).to_string().as_bytes(),
+            "",
+        ),
     ] {
         assert!(reply.is_refusal(), "{reply:?}");
         refusals.push_str(&reply.value.unwrap_or_default().to_string());
@@ -170,7 +180,9 @@ fn sec_a154_no_secret_is_printed() {
         &broken.state().join("exec-approvals.json"),
         format!("{{\"version\":1,\"socket\":{{\"token\":\"{EXEC}\"x}}}}").as_bytes(),
     );
-    for arguments in [&["gateway", "run", "--no-tcp"][..], &["app", "--ask", "none", "--no-tcp"], &["mac-debug", "status"]] {
+    for arguments in
+        [&["gateway", "run", "--no-tcp"][..], &["app", "--ask", "none", "--no-tcp"], &["mac-debug", "status"]]
+    {
         hear(Process::run(broken.openclaw(arguments)), false);
     }
     assert!(app.is_alive());
@@ -238,7 +250,8 @@ fn sec_a155_nobody_writes_lines_into_the_log() {
     }
     let device = Device::new();
     for name in ["displayName", "version", "instanceId", "modelIdentifier"] {
-        let connect = Connect::node(&device, &Surface::linux(&["system.run"])).set(&format!("client/{name}"), json!(hostile));
+        let connect =
+            Connect::node(&device, &Surface::linux(&["system.run"])).set(&format!("client/{name}"), json!(hostile));
         drop(Client::tcp(&gateway).connect(&connect));
         // A megabyte before login closes without an answer (1009).
         let mut client = Client::tcp(&gateway);

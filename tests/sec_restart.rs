@@ -40,7 +40,8 @@ impl Parts {
     }
 
     fn configure(&self, token: &str) {
-        let config = json!({"gateway": {"mode": "local", "port": self.port, "auth": {"mode": "token", "token": token}}});
+        let config =
+            json!({"gateway": {"mode": "local", "port": self.port, "auth": {"mode": "token", "token": token}}});
         write_private(&self.scratch.state().join("openclaw.json"), config.to_string().as_bytes());
     }
 
@@ -182,7 +183,8 @@ fn sec_a169_a_wrong_secret_ends_the_node_and_is_not_tried_again() {
     // A device of its own, so that no device token helps.
     let other = Scratch::new();
     make_dir(&other.state());
-    let config = json!({"gateway": {"mode": "local", "auth": {"mode": "token", "token": "not-the-right-token-at-all"}}});
+    let config =
+        json!({"gateway": {"mode": "local", "auth": {"mode": "token", "token": "not-the-right-token-at-all"}}});
     write_private(&other.state().join("openclaw.json"), config.to_string().as_bytes());
     let port = parts.port.to_string();
     let ended = Process::run(other.openclaw(&["node", "run", "--port", &port]));
