@@ -87,9 +87,9 @@ fn sec_a10_a_bogus_device_token_hides_no_guess() {
 
 #[test]
 fn sec_a12_a_burst_of_guesses_gets_no_more_than_the_budget() {
-    const GUESSES: usize = 200;
-    // The gateway lets at most 32 sockets of one address wait to log in.
-    const AT_ONCE: usize = 25;
+    const GUESSES: usize = 204;
+    // The gateway lets at most 32 sockets of one address wait to log in, and those of the last round may still be closing.
+    const AT_ONCE: usize = 12;
     let gateway = Gateway::new();
     let port = gateway.port;
     let barrier = Barrier::new(AT_ONCE);
