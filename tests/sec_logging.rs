@@ -120,7 +120,7 @@ fn sec_a154_no_secret_is_printed() {
     }
     for text in [
         format!("{{\"type\":\"req\",\"id\":\"1\",\"method\":\"connect\",\"params\":{{\"auth\":{{\"token\":\"{WRONG}\""),
-        format!("{WRONG}"),
+        WRONG.to_owned(),
         json!({"type": "req", "id": "1", "method": WRONG, "params": {"auth": {"token": WRONG}}}).to_string(),
     ] {
         let mut client = over_tcp();
