@@ -79,9 +79,9 @@ const APPROVE_FIRST_NODE: &str = "(approve)";
 const NOT_REPLAYED: &[(&str, Option<&str>, &str)] = &[
     ("cli-*", None, "the real command line drives our gateway in `make interop`"),
     ("gateway-shutdown-and-restart", None, "ends the gateway: tests/gateway_cli.rs and tests/sec_restart.rs"),
-    ("rpc-exec-approval-*", Some("exec.approval.request"), "approval records are not served"),
+    ("rpc-exec-approval-*", None, "approval records: tests/approvals_operator.rs"),
     ("rpc-approvals-gateway-get-set", Some("exec.approvals.get"), "policy is not edited over the gateway"),
-    ("rpc-approvals-node-get-set", Some("exec.approvals.node.get"), "policy is not edited over the gateway"),
+    ("rpc-approvals-node-get-set", None, "the node's part is tested in tests/node_part1b.rs"),
 ];
 
 /// What a row allows.
