@@ -251,3 +251,34 @@ impl Stream {
         Ok((kept, count - kept))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The leader may exit between the look at it and the wait, its streams long at their end.
+    #[test]
+    fn an_exit_just_before_the_wait_ends_it() {
+        let directory = spawn::open_directory(std::path::Path::new("/")).unwrap();
+        let command = Command {
+            program: std::path::Path::new("/bin/sh"),
+            arguments: &["sh".into(), "-c".into(), "exit 3".into()],
+            environment: &[],
+            directory: directory.as_fd(),
+            open_files: None,
+            no_new_privileges: true,
+        };
+        let child = spawn::spawn(&command).unwrap();
+        assert!(
+            poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(Duration::from_secs(20))).unwrap()
+        );
+        let mut output = Output::default();
+        output.drain(&child);
+        assert!(output.stdout.ended && output.stderr.ended);
+        let cancel = Wake::new().unwrap();
+        let event = output.wait(&child, Some(&cancel), poll::deadline_in(Duration::from_secs(5))).unwrap();
+        assert!(matches!(event, Event::Progress));
+        assert_eq!(child.exit(), Some(Exit::Code(3)));
+        child.release(None);
+    }
+}
