@@ -61,6 +61,12 @@ pub const INVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const INVOKE_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of one `node.invoke.progress` chunk. spec: gateway §5
 pub const PROGRESS_CHUNK_BYTES: usize = 16 * 1024;
+/// A run that ends sooner has no progress. ours
+pub const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// Pause between two pieces of progress of one run. ours
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Bytes of progress of one invocation: all of its output, each byte decoded to three. ours
+pub const PROGRESS_BYTES: usize = 3 * OUTPUT_BYTES;
 /// Invocations waiting for one node. ours
 pub const INVOKES_PER_NODE: usize = 512;
 /// Invocations waiting for all nodes. ours
@@ -107,6 +113,9 @@ pub const EXEC_ID_BYTES: usize = 128;
 pub const EXEC_STACK_BYTES: usize = 256 * 1024;
 /// How long a client may take to read its answer. ours
 pub const EXEC_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client that wants progress may take to read the rest of a line of it; must be less
+/// than [`EXEC_STOP_WAIT`]. ours
+pub const EXEC_PROGRESS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a stop waits for requests to end: TERM, KILL and the drain fit in. ours
 pub const EXEC_STOP_WAIT: Duration = Duration::from_secs(5);
 /// Nonces remembered; when full, new requests are refused. ours, H01

@@ -104,7 +104,7 @@ fn refused(outcome: Result<Authorised, Refusal>) -> String {
 fn execute(request: &RunRequest) -> RunResult {
     let document = document(Security::Full, Ask::Off, Security::Deny);
     let authorised = judge(request, &document, &person(Answer::Nobody("test".to_owned()))).unwrap();
-    match run(authorised, &Wake::new().unwrap()) {
+    match run(authorised, &Wake::new().unwrap(), None) {
         RunOutcome::Finished(result) => result,
         other => panic!("{other:?}"),
     }
@@ -286,7 +286,7 @@ fn cancel_kills_and_leaves_no_zombie() {
     let authorised = judge(&shell(&script), &document, &person(Answer::TimedOut)).unwrap();
     let cancel = Wake::new().unwrap();
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| run(authorised, &cancel));
+        let running = scope.spawn(|| run(authorised, &cancel, None));
         eventually("started", || note.exists());
         cancel.fire();
         assert_eq!(running.join().unwrap(), RunOutcome::Cancelled);
@@ -420,7 +420,7 @@ fn sec_a68_a69_what_is_shown_is_what_runs() {
     let question = asked.shown.lock().unwrap().pop().unwrap();
     assert_eq!(question.command, format!("'{spaced}' ' x'"));
     assert_eq!(question.executable, spaced);
-    let RunOutcome::Finished(result) = run(authorised, &Wake::new().unwrap()) else { panic!() };
+    let RunOutcome::Finished(result) = run(authorised, &Wake::new().unwrap(), None) else { panic!() };
     assert_eq!(result.stdout, "other\n");
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -434,14 +434,14 @@ fn a_program_or_directory_that_changed_does_not_run() {
     let nobody = person(Answer::TimedOut);
     let authorised = judge(&request(&[&tool]), &document, &nobody).unwrap();
     program(&directory, "tool", "#!/bin/sh\necho evil\n");
-    assert!(matches!(run(authorised, &Wake::new().unwrap()), RunOutcome::Refused(_)));
+    assert!(matches!(run(authorised, &Wake::new().unwrap(), None), RunOutcome::Refused(_)));
     let work = directory.join("work");
     std::fs::create_dir(&work).unwrap();
     let there = RunRequest { cwd: Some(work.to_str().unwrap().to_owned()), ..request(&[&tool]) };
     let authorised = judge(&there, &document, &nobody).unwrap();
     std::fs::rename(&work, directory.join("old")).unwrap();
     std::os::unix::fs::symlink("/", &work).unwrap();
-    assert!(matches!(run(authorised, &Wake::new().unwrap()), RunOutcome::Refused(_)));
+    assert!(matches!(run(authorised, &Wake::new().unwrap(), None), RunOutcome::Refused(_)));
     std::fs::remove_dir_all(directory).unwrap();
 }
 

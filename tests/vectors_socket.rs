@@ -110,7 +110,7 @@ fn vectors_exec_client_behaviour() {
         let limit = Duration::from_millis(limit);
         let request = RunRequest { command: vec!["true".to_owned()], ..RunRequest::default() };
         let start = Instant::now();
-        let outcome = client.run(&request, &Wake::new().unwrap(), Some(limit));
+        let outcome = client.run(&request, &Wake::new().unwrap(), Some(limit), None);
         let waited = start.elapsed() >= limit;
         let result = vector.pointer("/out/result").unwrap();
         match (&outcome, result.get("ok")) {

@@ -3,6 +3,7 @@
 
 use super::connections::{Connection, Connections};
 use crate::exec::approval::{Answer, Person, Question};
+use crate::exec::progress::Listener;
 use crate::identity::envelope::{prove_answer, request_mac_is};
 use crate::identity::random;
 use crate::identity::replay::{Freshness, ReplayGuard};
@@ -10,7 +11,7 @@ use crate::identity::secret::{Secret, SecretSource};
 use crate::limits;
 use crate::log;
 use crate::protocol::exec_host::{
-    BadLine, ExecAnswer, ExecEnvelope, ExecError, PromptRequest, Request, decision_line, parse_line,
+    BadLine, ExecAnswer, ExecEnvelope, ExecError, PromptRequest, Request, decision_line, parse_line, progress_line,
 };
 use crate::protocol::node::{RunRequest, RunResult, RunSource, parse_run};
 use crate::protocol::policy::{Decision, Refusal};
@@ -24,6 +25,7 @@ use crate::transport::lease::SocketLease;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stream::Stream;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,11 +36,18 @@ use std::time::Instant;
 /// Decides about an authenticated request and runs it.
 pub trait Runner: Send + Sync {
     /// Returns when the command has ended, or was refused. When `end` fires, whatever stands or
-    /// runs for this request ends at once. `requester` is what the person is told.
+    /// runs for this request ends at once. `requester` is what the person is told, `listener` hears
+    /// what the command prints.
     ///
     /// # Errors
     /// The refusal, for the caller.
-    fn run(&self, request: &RunRequest, requester: &str, end: &Wake) -> Result<RunResult, Refusal>;
+    fn run(
+        &self,
+        request: &RunRequest,
+        requester: &str,
+        end: &Wake,
+        listener: Option<Listener<'_>>,
+    ) -> Result<RunResult, Refusal>;
 }
 
 /// What the server needs to know and to call.
@@ -184,7 +193,7 @@ impl Server {
         let outcome = self
             .fresh(&envelope.nonce)
             .and_then(|()| decode(&envelope.request_json))
-            .and_then(|request| self.run(stream, connection, &request, requester));
+            .and_then(|request| self.run(stream, connection, &envelope.id, &request, requester));
         let answer = ExecAnswer { id: Some(envelope.id), outcome };
         Reply { answer, proof: Some((token, envelope.nonce)) }
     }
@@ -228,10 +237,15 @@ impl Server {
         &self,
         stream: &Arc<Stream>,
         connection: &Connection,
+        id: &str,
         request: &RunRequest,
         requester: &str,
     ) -> Result<RunResult, ExecError> {
-        let work = |end: &Wake| self.services.runner.run(request, requester, end).map_err(refused);
+        let work = |watched: &Watched| {
+            let listener: Listener<'_> = &|chunk| watched.send_progress(&progress_line(id, chunk));
+            let listener = request.progress.then_some(listener);
+            self.services.runner.run(request, requester, &watched.end, listener).map_err(refused)
+        };
         let outcome = self.attend(stream, connection, work)??;
         if self.connections.is_stopping() && !outcome.success {
             return Err(unavailable("the app was stopped; the command was killed if it was running", None));
@@ -253,7 +267,7 @@ impl Server {
             return Some(Decision::Deny);
         }
         let question = question(prompt, requester);
-        match self.attend(stream, connection, |end| self.services.person.ask(&question, end)) {
+        match self.attend(stream, connection, |watched| self.services.person.ask(&question, &watched.end)) {
             Ok(Answer::Decided(decision)) => Some(decision),
             Ok(Answer::Nobody(_)) | Err(_) => Some(Decision::Deny),
             Ok(Answer::TimedOut | Answer::Withdrawn) => None,
@@ -266,7 +280,7 @@ impl Server {
         &self,
         stream: &Arc<Stream>,
         connection: &Connection,
-        work: impl FnOnce(&Wake) -> T,
+        work: impl FnOnce(&Watched) -> T,
     ) -> Result<T, ExecError> {
         if self.panics.load(Ordering::SeqCst) >= limits::PANICS {
             return Err(unavailable("internal error: requests have failed repeatedly; restart the app", None));
@@ -276,7 +290,7 @@ impl Server {
             return Err(unavailable("busy: too many requests are under way; try again later", None));
         };
         let watch = Watch::start(stream, &end).map_err(short)?;
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&end)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&watch.0)));
         drop(watch);
         outcome.map_err(|_| {
             self.panics.fetch_add(1, Ordering::SeqCst);
@@ -293,7 +307,7 @@ struct Watched {
     stream: Arc<Stream>,
     end: Arc<Wake>,
     over: Wake,
-    /// Held while a blank line is sent, and while that ends: none may get into the answer.
+    /// Held while a line is sent, and while that ends: none may get into another.
     speaking: Mutex<()>,
 }
 
@@ -334,6 +348,20 @@ impl Watched {
         self.over.is_fired()
             || socket::send_now(self.stream.as_fd(), b"\n")
                 .map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |_| true)
+    }
+
+    /// Sends a line of progress, or leaves it out when the client has not read the last one. A client
+    /// that reads only half of it is taken for gone: nothing could be told to it any more.
+    fn send_progress(&self, line: &str) {
+        let _speaking = self.speaking();
+        let line = line.as_bytes();
+        // No byte sent: it is left out, or the watch notices that the client has gone.
+        let sent = socket::send_now(self.stream.as_fd(), line).unwrap_or(line.len());
+        let rest = line.get(sent..).unwrap_or_default();
+        if self.stream.write_until(rest, Instant::now() + limits::EXEC_PROGRESS_DEADLINE).is_err() {
+            self.stream.shutdown(Shutdown::Both);
+            self.end.fire();
+        }
     }
 
     fn speaking(&self) -> MutexGuard<'_, ()> {

@@ -4,6 +4,7 @@ use super::exec_host::Runner;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Context, Origin, Person, authorise};
 use crate::exec::document::DocumentPolicy;
+use crate::exec::progress::Listener;
 use crate::exec::run::{RunOutcome, run};
 use crate::limits;
 use crate::log;
@@ -39,7 +40,13 @@ impl CommandRunner {
 }
 
 impl Runner for CommandRunner {
-    fn run(&self, request: &RunRequest, requester: &str, end: &Wake) -> Result<RunResult, Refusal> {
+    fn run(
+        &self,
+        request: &RunRequest,
+        requester: &str,
+        end: &Wake,
+        listener: Option<Listener<'_>>,
+    ) -> Result<RunResult, Refusal> {
         let context = Context {
             host: &self.host,
             policy: &self.policy,
@@ -53,7 +60,7 @@ impl Runner for CommandRunner {
         let _place = self.place()?;
         // The command itself is for the audit log only.
         log!("app", "running a command ({})", authorised.rule());
-        match run(authorised, end) {
+        match run(authorised, end, listener) {
             RunOutcome::Finished(result) => Ok(result),
             RunOutcome::Refused(refusal) => Err(refusal),
             RunOutcome::Cancelled => Err(unavailable("the request was withdrawn; the command was stopped".to_owned())),

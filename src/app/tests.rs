@@ -61,7 +61,7 @@ impl App {
     }
 
     fn ask(&self, request: &RunRequest) -> Result<RunResult, ExecError> {
-        self.client().run(request, &Wake::new().unwrap(), Some(SOON)).unwrap()
+        self.client().run(request, &Wake::new().unwrap(), Some(SOON), None).unwrap()
     }
 
     fn say(&self, decision: Decision) {
@@ -146,7 +146,7 @@ fn sec_a71_a_policy_tightened_during_the_prompt() {
     let (request, canary) = app.canary();
     let client = app.client();
     thread::scope(|scope| {
-        let running = scope.spawn(|| client.run(&request, &Wake::new().unwrap(), Some(SOON)).unwrap());
+        let running = scope.spawn(|| client.run(&request, &Wake::new().unwrap(), Some(SOON), None).unwrap());
         app.shown.recv_timeout(SOON).unwrap();
         app.set_policy("deny", "deny");
         app.say(Decision::AllowAlways);
@@ -183,7 +183,7 @@ fn sec_a120_prompt_and_process_group_end_with_the_requester() {
     let cancel = Wake::new().unwrap();
     let client = app.client();
     thread::scope(|scope| {
-        let asked = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2)));
+        let asked = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2), None));
         app.shown.recv_timeout(SOON).unwrap();
         cancel.fire();
         assert!(matches!(asked.join().unwrap(), Err(HostUnreachable::Cancelled)));
@@ -196,7 +196,7 @@ fn sec_a120_prompt_and_process_group_end_with_the_requester() {
     let cancel = Wake::new().unwrap();
     let client = app.client();
     thread::scope(|scope| {
-        let running = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2)));
+        let running = scope.spawn(|| client.run(&request, &cancel, Some(SOON * 2), None));
         until("the start", || pid_file.exists());
         cancel.fire();
         assert!(matches!(running.join().unwrap(), Err(HostUnreachable::Cancelled)));
@@ -216,9 +216,9 @@ fn sec_a165_stop_during_prompt_and_run() {
     thread::scope(|scope| {
         let (one, two) = (app.client(), app.client());
         app.say(Decision::AllowOnce);
-        let runs = scope.spawn(move || one.run(&running, &Wake::new().unwrap(), Some(SOON * 2)).unwrap());
+        let runs = scope.spawn(move || one.run(&running, &Wake::new().unwrap(), Some(SOON * 2), None).unwrap());
         until("the start", || pid_file.exists());
-        let asks = scope.spawn(move || two.run(&asked.0, &Wake::new().unwrap(), Some(SOON * 2)).unwrap());
+        let asks = scope.spawn(move || two.run(&asked.0, &Wake::new().unwrap(), Some(SOON * 2), None).unwrap());
         app.shown.recv_timeout(SOON).unwrap();
         app.shown.recv_timeout(SOON).unwrap();
         host.stop();
@@ -246,7 +246,7 @@ fn the_token_is_read_anew() {
     let app = App::new("token");
     let changed = fs::read_to_string(app.state.approvals()).unwrap().replace(TOKEN, "another-token-of-some-length");
     fs::write(app.state.approvals(), changed).unwrap();
-    let outcome = app.client().run(&command(&["true"]), &Wake::new().unwrap(), Some(SOON));
+    let outcome = app.client().run(&command(&["true"]), &Wake::new().unwrap(), Some(SOON), None);
     assert!(matches!(outcome, Err(HostUnreachable::Unproven(said)) if said == "invalid auth"));
     assert_eq!(app.shown.try_iter().count(), 0);
 }

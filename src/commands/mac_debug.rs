@@ -82,6 +82,9 @@ struct Run {
     /// limit of the run in milliseconds (default: none)
     #[argh(option)]
     timeout: Option<u64>,
+    /// print to standard error, too, what a long run has printed so far
+    #[argh(switch)]
+    follow: bool,
     /// print the result as JSON
     #[argh(switch)]
     json: bool,
@@ -240,7 +243,8 @@ fn run_command(target: &Target, flags: Run) -> Result<ExitCode, InspectError> {
     }
     let order =
         runs::RunOrder { node: flags.node, command: flags.command, cwd: flags.cwd, env, timeout_ms: flags.timeout };
-    let result = runs::run(target, &order)?;
+    let follower = flags.follow.then(|| Box::new(pass_on_early) as runs::Follower);
+    let result = runs::run(target, &order, follower)?;
     if flags.json {
         let value = serde_json::to_value(&result).unwrap_or_default();
         say(&format!("{value:#}\n"));
@@ -248,6 +252,10 @@ fn run_command(target: &Target, flags: Run) -> Result<ExitCode, InspectError> {
         pass_on(&result);
     }
     Ok(exit_code(&result))
+}
+
+fn pass_on_early(chunk: &str) {
+    let _ = process::quiet_epipe(std::io::stderr().write_all(chunk.as_bytes()));
 }
 
 /// The command's own output, as it came.

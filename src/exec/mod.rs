@@ -10,4 +10,5 @@ pub mod glob;
 pub mod plan;
 pub mod policy;
 pub mod prepare;
+pub mod progress;
 pub mod run;

@@ -3,6 +3,7 @@
 
 use super::approval::Authorised;
 use super::plan::{CwdProblem, Plan};
+use super::progress::{Listener, Progress};
 use crate::limits;
 use crate::protocol::node::RunResult;
 use crate::protocol::policy::Refusal;
@@ -29,13 +30,14 @@ pub enum RunOutcome {
 /// Exit code of a run that was stopped by its limit and left no code of its own. Source: exec e.2.
 const TIMED_OUT_CODE: i32 = 124;
 
-/// Runs it and follows it to its end. Blocks for as long as the command may take.
-pub fn run(authorised: Authorised, cancel: &Wake) -> RunOutcome {
+/// Runs it and follows it to its end. Blocks for as long as the command may take. `listener` hears
+/// now and then what it has printed.
+pub fn run(authorised: Authorised, cancel: &Wake, listener: Option<Listener<'_>>) -> RunOutcome {
     if cancel.is_fired() {
         return RunOutcome::Cancelled;
     }
     match start(&authorised) {
-        Ok(child) => follow(child, authorised.plan().timeout, cancel),
+        Ok(child) => follow(child, authorised.plan().timeout, cancel, listener),
         Err(NotStarted::Changed(refusal)) => RunOutcome::Refused(refusal),
         Err(NotStarted::Failed(error)) => {
             RunOutcome::Finished(RunResult { error: Some(error), ..RunResult::default() })
@@ -100,18 +102,22 @@ fn open_directory(plan: &Plan) -> Result<OwnedFd, NotStarted> {
 }
 
 /// Follows a child: output, exit, limit, cancellation.
-fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake) -> RunOutcome {
+fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake, listener: Option<Listener<'_>>) -> RunOutcome {
     let mut output = Output::default();
+    let mut progress = listener.map(Progress::new);
     let mut timed_out = false;
     // First the limit, then the grace after TERM, then what we allow KILL to take.
     let mut deadline = timeout.and_then(poll::deadline_in);
     let mut next_stop = Some(Stop::Terminate);
     while child.exit().is_none() {
-        match output.wait(&child, Some(cancel), deadline) {
+        let due = progress.as_ref().and_then(|progress| progress.due(output.streams()));
+        match output.wait(&child, Some(cancel), deadline.into_iter().chain(due).min()) {
             Ok(Event::Cancelled) => {
                 end_group(child);
                 return RunOutcome::Cancelled;
             }
+            // Only progress is due.
+            Ok(Event::Deadline) if deadline.is_none_or(|deadline| Instant::now() < deadline) => {}
             Ok(Event::Deadline) => {
                 timed_out = true;
                 let Some(stop) = next_stop else { break };
@@ -127,6 +133,9 @@ fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake) -> RunOutcome 
                 let error = Some(format!("the command could not be followed and was stopped: {error}"));
                 return RunOutcome::Finished(RunResult { error, ..output.into_result() });
             }
+        }
+        if let Some(progress) = &mut progress {
+            progress.tell(output.streams());
         }
     }
     let exit = child.exit();
@@ -222,6 +231,11 @@ impl Output {
                 return;
             }
         }
+    }
+
+    /// What was kept of stdout and stderr.
+    fn streams(&self) -> [&[u8]; 2] {
+        [&self.stdout.bytes, &self.stderr.bytes]
     }
 
     /// Decodes both streams, once, and marks a cut. Source: exec e.2 "Output caps".

@@ -458,6 +458,7 @@ fn make_session(core: &Arc<Core>, peer: &Peer, params: ConnectParams, entry: &En
         role: entry.role,
         scopes: entry.scopes.clone(),
         shows_approvals: shows_approvals(&params.client.id, &params.caps),
+        hears_progress: params.caps.iter().any(|cap| cap == name::PROGRESS_CAP),
         client: params.client,
         device_id: entry.device_id.clone(),
         admitted_by: entry.admitted_by,

@@ -8,7 +8,7 @@ use crate::identity::random;
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::frame;
-use crate::protocol::node::{InvokeCancel, InvokeRequest, NodeError, name};
+use crate::protocol::node::{InvokeCancel, InvokeProgress, InvokeRequest, NodeError, name};
 use crate::protocol::strict;
 use crate::sys::clock::{Expiry, Now};
 use crate::transport::outbox::{Kind, Pushed};
@@ -208,12 +208,23 @@ impl Invocations {
     }
 
     /// A node tells how far it is. None if nothing of its waits under that id, false if this is not
-    /// the next piece.
-    pub fn progress(&self, node: &Session, id: &str, piece: u64) -> Option<bool> {
+    /// the next piece. A caller that cannot keep up misses some.
+    pub fn progress(&self, node: &Session, id: &str, piece: u64, chunk: &str) -> Option<bool> {
         let mut inner = self.inner();
         let pending = inner.pending.get_mut(id).filter(|pending| pending.invocation.node.number == node.number)?;
         let is_next = pending.next_piece == piece;
         pending.next_piece += u64::from(is_next);
+        let invocation = &pending.invocation;
+        if is_next && invocation.caller.hears_progress {
+            let progress = InvokeProgress {
+                invoke_id: invocation.request_id.clone(),
+                node_id: invocation.node_id.clone(),
+                seq: piece,
+                chunk: chunk.to_owned(),
+            };
+            // Under the lock, so that none comes after the answer.
+            invocation.caller.outbox.text(frame::event(name::INVOKE_PROGRESS, &progress), Kind::Droppable);
+        }
         Some(is_next)
     }
 

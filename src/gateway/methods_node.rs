@@ -239,7 +239,7 @@ const PROGRESS: &[Member] = &[
 ];
 
 /// `node.invoke.progress`: taken from the connection that was asked, piece after piece. Whoever
-/// asked gets the whole output with the result.
+/// asked gets the whole output with the result, and these pieces only by its own wish.
 pub fn invoke_progress(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(PROGRESS)?;
     let text = |member: &str| params.get(member).and_then(Value::as_str).unwrap_or_default();
@@ -253,7 +253,7 @@ pub fn invoke_progress(call: &Call<'_>) -> Result<Reply, WireError> {
         )));
     }
     let seq = params.get("seq").and_then(Value::as_u64).unwrap_or_default();
-    match call.core.invocations.progress(call.session, text("invokeId"), seq) {
+    match call.core.invocations.progress(call.session, text("invokeId"), seq, text("chunk")) {
         Some(true) => Ok(Reply::Now(json!({"ok": true}))),
         Some(false) => Err(WireError::invalid("invalid node.invoke.progress params: at /seq: out of order")),
         None => Ok(Reply::Now(json!({"ok": true, "ignored": true}))),

@@ -30,6 +30,8 @@ pub struct Session {
     pub client: ClientInfo,
     /// It shows approvals to a person, by its own word.
     pub shows_approvals: bool,
+    /// It wants to hear what the commands that it asked for print.
+    pub hears_progress: bool,
     /// Proven device id; none for a device-less operator.
     pub device_id: Option<String>,
     /// Which of the gateway's shared secrets let it in; none when a device token did.

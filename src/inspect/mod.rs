@@ -9,6 +9,7 @@ pub mod status;
 pub mod token;
 
 use crate::app::supervisor::{credentials, operator_client};
+use crate::client::connection::EventHandler;
 use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, attach,
 };
@@ -139,17 +140,28 @@ impl Target {
     /// # Errors
     /// See [`ConnectError`].
     pub fn connect(&self, scopes: &[&str]) -> Result<Connection, InspectError> {
+        self.connect_and_hear(scopes, &[], Box::new(|_, _, _| {}))
+    }
+
+    /// [`Target::connect`] with these caps; `on_event` hears every event.
+    fn connect_and_hear(
+        &self,
+        scopes: &[&str],
+        caps: &[&str],
+        on_event: EventHandler,
+    ) -> Result<Connection, InspectError> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let options = ConnectOptions {
             client: operator_client(),
             role: Role::Operator,
-            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            surface: Surface::default(),
+            scopes: owned(scopes),
+            surface: Surface { caps: owned(caps), ..Surface::default() },
             path_env: None,
             credentials: self.credentials.copy(),
             device: None,
             pins: self.pins.clone(),
         };
-        Connection::open(&self.endpoint, &options, Box::new(|_, _, _| {})).map_err(InspectError::Connect)
+        Connection::open(&self.endpoint, &options, on_event).map_err(InspectError::Connect)
     }
 
     /// From now on shows what is stored for this machine's own gateway, whatever the environment says.

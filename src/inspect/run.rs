@@ -2,14 +2,18 @@
 
 use super::nodes::choose;
 use super::{InspectError, Target};
+use crate::client::Connection;
+use crate::client::connection::EventHandler;
 use crate::gateway::scope;
 use crate::identity::random;
 use crate::limits;
-use crate::protocol::node::{RunResult, name};
+use crate::protocol::node::{InvokeProgress, RunResult, name};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+const SCOPES: &[&str] = &[scope::READ, scope::WRITE];
 
 /// What to run.
 pub struct RunOrder {
@@ -25,11 +29,15 @@ pub struct RunOrder {
     pub timeout_ms: Option<u64>,
 }
 
-/// Runs a command on a node; a person there may be asked first.
+/// Hears what a command prints, on the thread that reads the connection.
+pub type Follower = Box<dyn Fn(&str) + Send>;
+
+/// Runs a command on a node; a person there may be asked first. `follower` hears what a run that
+/// takes longer has printed so far; the result has all of it.
 ///
 /// # Errors
 /// See [`InspectError`]; a refusal is [`InspectError::Call`].
-pub fn run(target: &Target, order: &RunOrder) -> Result<RunResult, InspectError> {
+pub fn run(target: &Target, order: &RunOrder, follower: Option<Follower>) -> Result<RunResult, InspectError> {
     let mut params = json!({"command": order.command});
     if let Some(members) = params.as_object_mut() {
         if let Some(cwd) = &order.cwd {
@@ -46,7 +54,11 @@ pub fn run(target: &Target, order: &RunOrder) -> Result<RunResult, InspectError>
     let limit = order
         .timeout_ms
         .map(|millis| Duration::from_millis(millis) + limits::PROMPT_DEADLINE + limits::REQUEST_DEADLINE);
-    let answer = send(target, order.node.as_deref(), name::RUN, Some(&params), limit)?;
+    let connection = match follower {
+        None => target.connect(SCOPES)?,
+        Some(follower) => target.connect_and_hear(SCOPES, &[name::PROGRESS_CAP], hear_progress(follower))?,
+    };
+    let answer = send(&connection, order.node.as_deref(), name::RUN, Some(&params), limit)?;
     let payload = answer.get("payload").cloned().unwrap_or_default();
     serde_json::from_value(payload).map_err(|error| InspectError::Answer(error.to_string()))
 }
@@ -69,11 +81,20 @@ pub fn invoke(
                 .map_err(|error| InspectError::Usage(format!("the parameters are not JSON: {error}")))?,
         ),
     };
-    send(target, node, command, params.as_ref(), Some(limit))
+    send(&target.connect(SCOPES)?, node, command, params.as_ref(), Some(limit))
+}
+
+fn hear_progress(follower: Follower) -> EventHandler {
+    Box::new(move |_, event, payload| {
+        let text = payload.filter(|_| event == name::INVOKE_PROGRESS).map_or("null", RawValue::get);
+        if let Ok(progress) = serde_json::from_str::<InvokeProgress>(text) {
+            follower(&progress.chunk);
+        }
+    })
 }
 
 fn send<P: serde::Serialize>(
-    target: &Target,
+    connection: &Connection,
     node: Option<&str>,
     command: &str,
     params: Option<&P>,
@@ -89,8 +110,7 @@ fn send<P: serde::Serialize>(
         timeout_ms: u64,
         idempotency_key: String,
     }
-    let connection = target.connect(&[scope::READ, scope::WRITE])?;
-    let node_id = choose(&connection, node, command)?;
+    let node_id = choose(connection, node, command)?;
     let timeout_ms = limit.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(0));
     let invoke = Invoke { node_id: &node_id, command, params, timeout_ms, idempotency_key: random::uuid() };
     let patience = limit.unwrap_or(limits::INVOKE_TIMEOUT_MAX) + limits::REQUEST_DEADLINE;

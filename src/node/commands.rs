@@ -7,6 +7,7 @@ use crate::exec::approval::{self, Answer, Context, Origin, Person, PolicySource,
 use crate::exec::display;
 use crate::exec::plan::Plan;
 use crate::exec::prepare::{self, PreparedPlans};
+use crate::exec::progress::Listener;
 use crate::exec::run::{self, RunOutcome};
 use crate::identity::random;
 use crate::limits;
@@ -80,8 +81,14 @@ const DENIED_REASONS: &[&str] = &[
 const AFTER_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Commands {
-    /// Does what was asked; none when it was cancelled.
-    pub fn perform(&self, request: &InvokeRequest, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
+    /// Does what was asked; none when it was cancelled. `listener` hears what a command prints.
+    pub fn perform(
+        &self,
+        request: &InvokeRequest,
+        prepared: &PreparedPlans,
+        cancel: &Wake,
+        listener: Option<Listener<'_>>,
+    ) -> Option<Outcome> {
         let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
         if let Some(editor) = &self.policy_editor
             && request.command.starts_with(name::EXEC_APPROVALS)
@@ -97,7 +104,7 @@ impl Commands {
             (name::RUN, Some(params)) => {
                 let invoke_timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
                 match parse_run(params, RunSource::Gateway) {
-                    Ok(run) => return Run::of(run).perform(self, prepared, cancel, invoke_timeout),
+                    Ok(run) => return Run::of(run).perform(self, prepared, cancel, invoke_timeout, listener),
                     Err(refusal) => Err(refusal),
                 }
             }
@@ -180,14 +187,21 @@ impl Run {
         prepared: &PreparedPlans,
         cancel: &Wake,
         invoke_timeout: Option<Duration>,
+        listener: Option<Listener<'_>>,
     ) -> Option<Outcome> {
         match &commands.exec_host {
-            ExecHost::Local => self.run_here(commands, prepared, cancel),
-            ExecHost::App(app) => self.run_in_app(app, commands, prepared, cancel, invoke_timeout),
+            ExecHost::Local => self.run_here(commands, prepared, cancel, listener),
+            ExecHost::App(app) => self.run_in_app(app, commands, prepared, cancel, invoke_timeout, listener),
         }
     }
 
-    fn run_here(&self, commands: &Commands, prepared: &PreparedPlans, cancel: &Wake) -> Option<Outcome> {
+    fn run_here(
+        &self,
+        commands: &Commands,
+        prepared: &PreparedPlans,
+        cancel: &Wake,
+        listener: Option<Listener<'_>>,
+    ) -> Option<Outcome> {
         let context = Context {
             host: &commands.host,
             policy: &*commands.policy,
@@ -200,7 +214,7 @@ impl Run {
             Ok(authorised) => authorised,
             Err(refusal) => return Some(self.refused(refusal)),
         };
-        match run::run(authorised, cancel) {
+        match run::run(authorised, cancel, listener) {
             RunOutcome::Finished(result) => Some(self.finished(result)),
             RunOutcome::Refused(refusal) => Some(self.refused(refusal)),
             RunOutcome::Cancelled => None,
@@ -215,13 +229,14 @@ impl Run {
         prepared: &PreparedPlans,
         cancel: &Wake,
         invoke_timeout: Option<Duration>,
+        listener: Option<Listener<'_>>,
     ) -> Option<Outcome> {
         let request = match self.for_app(commands, prepared) {
             Ok(request) => request,
             Err(refusal) => return Some(self.refused(refusal)),
         };
         let at_most = invoke_timeout.map(|timeout| timeout.min(limits::INVOKE_TIMEOUT_MAX) + AFTER_DEADLINE);
-        match app.run(&request, cancel, at_most) {
+        match app.run(&request, cancel, at_most, listener) {
             Ok(Ok(result)) => Some(self.finished(result)),
             Ok(Err(error)) => {
                 let known = DENIED_REASONS.iter().find(|reason| error.reason.as_deref() == Some(**reason));

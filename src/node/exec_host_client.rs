@@ -3,6 +3,7 @@
 //! A failure here is an answer of its own. The command is never run by the node instead: what did
 //! not come back may have run already.
 
+use crate::exec::progress::Listener;
 use crate::identity::envelope::{answer_is_proven, request_mac};
 use crate::identity::random;
 use crate::identity::secret::{Secret, SecretSource};
@@ -108,6 +109,7 @@ impl ExecHostClient {
 
     /// Has the app run `request` and waits for its answer: at most `at_most`, else [`patience`].
     /// The connection is closed when this returns, which makes the app stop what still goes on.
+    /// `listener` hears what the command prints, from our own app.
     ///
     /// # Errors
     /// The outer error says that the app could not be asked; the inner one is the app's refusal.
@@ -116,11 +118,13 @@ impl ExecHostClient {
         request: &RunRequest,
         cancel: &Wake,
         at_most: Option<Duration>,
+        listener: Option<Listener<'_>>,
     ) -> Result<Result<RunResult, ExecError>, HostUnreachable> {
         let limit = at_most.unwrap_or_else(|| patience(self.peer, request));
         let deadline = deadline_in(limit).ok_or(HostUnreachable::TooSlow(limit))?;
         let token = self.token()?;
-        let envelope = envelope(&token, request);
+        let listener = listener.filter(|_| self.peer == ExecHostPeer::Ours);
+        let envelope = envelope(&token, &RunRequest { progress: listener.is_some(), ..request.clone() });
         let line = exec_line(&envelope);
         if line.len() > limits::EXEC_LINE_BYTES {
             return Err(HostUnreachable::RequestTooLong(line.len()));
@@ -129,7 +133,7 @@ impl ExecHostClient {
         let sent_by = deadline.min(Instant::now() + limits::EXEC_LINE_DEADLINE);
         stream.write_until(line.as_bytes(), sent_by).map_err(|error| self.io(error))?;
         stream.shutdown(Shutdown::Write);
-        let (line, answer) = self.answer(&stream, cancel, deadline, limit)?;
+        let (line, answer) = self.answer(&stream, cancel, deadline, limit, listener)?;
         if self.peer == ExecHostPeer::Ours && !answer_is_proven(&token, &envelope.nonce, &line) {
             return Err(HostUnreachable::Unproven(quoted(&answer)));
         }
@@ -162,6 +166,7 @@ impl ExecHostClient {
         cancel: &Wake,
         deadline: Instant,
         limit: Duration,
+        listener: Option<Listener<'_>>,
     ) -> Result<(String, ExecAnswer), HostUnreachable> {
         let mut reader = LineReader::new(stream, limits::EXEC_ANSWER_BYTES);
         loop {
@@ -171,6 +176,11 @@ impl ExecHostClient {
                     let line = String::from_utf8_lossy(&line).into_owned();
                     match parse_answer(&line) {
                         AnswerLine::Skip => {}
+                        AnswerLine::Progress(chunk) => {
+                            if let Some(listener) = listener {
+                                listener(&chunk);
+                            }
+                        }
                         AnswerLine::Useless => return Err(HostUnreachable::Useless),
                         AnswerLine::Answer(answer) => return Ok((line, answer)),
                     }
@@ -278,7 +288,7 @@ mod tests {
     }
 
     fn run(client: &ExecHostClient) -> Result<Result<RunResult, ExecError>, HostUnreachable> {
-        client.run(&request(), &Wake::new().unwrap(), Some(Duration::from_secs(5)))
+        client.run(&request(), &Wake::new().unwrap(), Some(Duration::from_secs(5)), None)
     }
 
     /// H02: a program that took the socket's path cannot make up an outcome, good or bad.
@@ -364,7 +374,7 @@ mod tests {
         let cancel = Wake::new().unwrap();
         let client = client(&path);
         thread::scope(|scope| {
-            let running = scope.spawn(|| client.run(&request(), &cancel, None));
+            let running = scope.spawn(|| client.run(&request(), &cancel, None, None));
             let (stream, _) = listener.accept().unwrap();
             cancel.fire();
             assert!(matches!(running.join().unwrap(), Err(HostUnreachable::Cancelled)));

@@ -4,13 +4,15 @@
 use super::commands::{Commands, Outcome};
 use crate::client::{CallError, Link};
 use crate::exec::prepare::PreparedPlans;
+use crate::exec::progress::Listener;
 use crate::limits;
-use crate::protocol::node::{InvokeCancel, InvokeRequest, InvokeResult, NodeError, name};
+use crate::protocol::node::{InvokeCancel, InvokeProgress, InvokeRequest, InvokeResult, NodeError, name};
 use crate::sys::wake::Wake;
 use crate::sys::worker;
 use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -160,7 +162,11 @@ impl Invocations {
     }
 
     fn perform(&self, link: &Link, request: &InvokeRequest, cancel: &Wake) {
-        let work = || self.commands.perform(request, &self.prepared, cancel);
+        let teller = Teller::new(self, link, &request.id);
+        let listener: Listener<'_> = &|chunk| teller.tell(chunk);
+        // Only our own gateway is known to take progress.
+        let listener = link.hello().gateway_key.is_some().then_some(listener);
+        let work = || self.commands.perform(request, &self.prepared, cancel, listener);
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
             crate::log!("node", "{} failed inside the node", request.command);
             Some(Outcome::refused(NodeError::new("UNAVAILABLE", "node invocation failed")))
@@ -243,6 +249,45 @@ impl Invocations {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the gateway what one invocation has printed so far. The app that it comes from has not proven
+/// itself yet, so each bound is kept here too.
+struct Teller<'a> {
+    invocations: &'a Invocations,
+    link: &'a Link,
+    id: &'a str,
+    seq: Cell<u64>,
+    bytes: Cell<usize>,
+    last: Cell<Option<Instant>>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(invocations: &'a Invocations, link: &'a Link, id: &'a str) -> Self {
+        Self { invocations, link, id, seq: Cell::default(), bytes: Cell::default(), last: Cell::default() }
+    }
+
+    fn tell(&self, chunk: &str) {
+        let bytes = self.bytes.get() + chunk.len();
+        // Half of it: two that were sent apart may arrive closer together.
+        let is_soon = self.last.get().is_some_and(|last| last.elapsed() < limits::PROGRESS_INTERVAL / 2);
+        if is_soon || chunk.len() > limits::PROGRESS_CHUNK_BYTES || bytes > limits::PROGRESS_BYTES {
+            return;
+        }
+        // Under the lock, as the result is: an invocation that is over says nothing any more.
+        let state = self.invocations.state();
+        if state.running.contains_key(self.id) {
+            let progress = InvokeProgress {
+                invoke_id: self.id.to_owned(),
+                node_id: self.invocations.node_id.clone(),
+                seq: self.seq.replace(self.seq.get() + 1),
+                chunk: chunk.to_owned(),
+            };
+            let _ = self.link.post(name::INVOKE_PROGRESS, &progress);
+            self.bytes.set(bytes);
+            self.last.set(Some(Instant::now()));
+        }
     }
 }
 

@@ -208,11 +208,25 @@ impl ExecAnswer {
     }
 }
 
+/// The text of a progress line with its newline. Ours; official clients skip it, and none is sent
+/// unless the request asks for it.
+pub fn progress_line(id: &str, chunk: &str) -> String {
+    let mut text = serde_json::json!({"type": PROGRESS, "id": id, "chunk": chunk}).to_string();
+    text.push('\n');
+    text
+}
+
+/// `type` of a progress line.
+const PROGRESS: &str = "exec-progress";
+
 /// One line that came back.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AnswerLine {
     /// A blank line, another type, broken JSON: skipped.
     Skip,
+    /// Some of what the command has printed so far. It carries no proof: only the answer says what
+    /// the command did.
+    Progress(String),
     /// An `exec-res` that is neither success nor error.
     Useless,
     /// The answer.
@@ -222,8 +236,13 @@ pub enum AnswerLine {
 /// Reads an answer line as the official client does. Source: exec b.4, vectors `exec-client`.
 pub fn parse_answer(line: &str) -> AnswerLine {
     let Ok(value) = serde_json::from_str::<Value>(line) else { return AnswerLine::Skip };
-    if value.get("type").and_then(Value::as_str) != Some("exec-res") {
-        return AnswerLine::Skip;
+    match value.get("type").and_then(Value::as_str) {
+        Some("exec-res") => {}
+        Some(PROGRESS) => {
+            let chunk = value.get("chunk").and_then(Value::as_str);
+            return chunk.map_or(AnswerLine::Skip, |chunk| AnswerLine::Progress(chunk.to_owned()));
+        }
+        _ => return AnswerLine::Skip,
     }
     let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
     let outcome = match value.get("ok") {

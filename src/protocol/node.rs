@@ -28,8 +28,10 @@ pub mod name {
     pub const INVOKE_CANCEL: &str = "node.invoke.cancel";
     /// Node to gateway: the outcome.
     pub const INVOKE_RESULT: &str = "node.invoke.result";
-    /// Node to gateway: output so far.
+    /// Node to gateway, and from there to a caller with [`PROGRESS_CAP`]: output so far.
     pub const INVOKE_PROGRESS: &str = "node.invoke.progress";
+    /// In the caps of an operator that wants to hear of progress. Ours.
+    pub const PROGRESS_CAP: &str = "invoke-progress";
     /// Node to gateway: something happened.
     pub const NODE_EVENT: &str = "node.event";
     /// A run has ended.
@@ -122,6 +124,20 @@ impl From<Refusal> for NodeError {
     }
 }
 
+/// Parameters of `node.invoke.progress`, and what a caller hears of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InvokeProgress {
+    /// The invocation; to a caller, its own request.
+    pub invoke_id: String,
+    /// Who does it.
+    pub node_id: String,
+    /// Number of this piece, from 0.
+    pub seq: u64,
+    /// What was printed.
+    pub chunk: String,
+}
+
 /// Parameters of `node.invoke.result`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,6 +179,9 @@ pub struct RunRequest {
     pub session_key: Option<String>,
     /// `allow-once`, `allow-always` or `deny`, as the caller says.
     pub approval_decision: Option<String>,
+    /// The exec socket's client wants to hear what the command prints. Ours; left out when false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub progress: bool,
     /// Names the run in events.
     #[serde(skip)]
     pub run_id: Option<String>,
@@ -236,6 +255,8 @@ pub fn parse_run(text: &str, source: RunSource) -> Result<RunRequest, Refusal> {
         agent_id: text_member(&members, "agentId")?.filter(|agent| !agent.trim().is_empty()),
         session_key: text_member(&members, "sessionKey")?.filter(|key| !key.trim().is_empty()),
         approval_decision: decision(&members)?,
+        // Whatever it is to a client of another make, it is no reason to refuse the command.
+        progress: members.get("progress") == Some(&Value::Bool(true)),
         run_id: text_member(&members, "runId")?.filter(|id| !id.trim().is_empty()),
         approved: members.get("approved") == Some(&Value::Bool(true)),
         system_run_plan: members.get("systemRunPlan").filter(|plan| !plan.is_null()).cloned(),

@@ -27,7 +27,13 @@ struct Scripted {
 }
 
 impl Runner for Scripted {
-    fn run(&self, request: &RunRequest, _requester: &str, end: &Wake) -> Result<RunResult, Refusal> {
+    fn run(
+        &self,
+        request: &RunRequest,
+        _requester: &str,
+        end: &Wake,
+        _listener: Option<Listener<'_>>,
+    ) -> Result<RunResult, Refusal> {
         self.ran.lock().unwrap().send(request.clone()).unwrap();
         match request.command[0].as_str() {
             "panic" => panic!("scripted"),
