@@ -113,6 +113,10 @@ const fn row(file: &'static str, frame: &'static str, allows: Allows, why: &'sta
     Row { file, frame, allows, why }
 }
 
+/// Which of its sixteen frames are there when the first one is answered is a matter of timing
+/// (both outcomes: tests/gateway_limits.rs), so its rows may go unused.
+const TIMING: &str = "neg-preauth-16-queued";
+
 const ROWS: &[Row] = &[
     row(
         "*",
@@ -185,6 +189,8 @@ const ROWS: &[Row] = &[
         Member("/body/error/message"),
         "A25: there is no proxy mode that the sentence could recommend",
     ),
+    row(TIMING, "res connect", Extra, "the first frame was answered before the sixteenth had come"),
+    row(TIMING, "close", Member("/reason"), "as above"),
     row("op-device-token-reconnect", "res connect", Member("/error/message"), "own words; clients read details.code"),
     row("op-device-token-reconnect", "close", Member("/reason"), "the same words"),
     row(
@@ -903,7 +909,11 @@ fn recorded_conversations_get_the_recorded_answers() {
     }
     let unexplained = verdict.unexplained.lock().unwrap();
     assert!(unexplained.is_empty(), "{} unexplained differences:\n{}", unexplained.len(), unexplained.join("\n"));
-    let unused: Vec<&str> =
-        ROWS.iter().enumerate().filter(|(at, _)| !used.contains_key(at)).map(|(_, row)| row.why).collect();
+    let unused: Vec<&str> = ROWS
+        .iter()
+        .enumerate()
+        .filter(|(at, row)| !used.contains_key(at) && row.file != TIMING)
+        .map(|(_, row)| row.why)
+        .collect();
     assert!(unused.is_empty(), "rows without a difference: {unused:?}");
 }
