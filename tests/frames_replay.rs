@@ -17,9 +17,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use support::{
-    Client, Device, Gateway, Incoming, Options, Payload, Stream, TOKEN, Upgrade, sha256_hex, signed_text, wait_until,
-};
+use support::{Client, Device, Gateway, Incoming, Options, Payload, Stream, TOKEN, Upgrade, sha256_hex, signed_text};
 
 /// How long an answer may take; the slowest recorded one took 4 s.
 const PATIENCE: Duration = Duration::from_secs(5);
