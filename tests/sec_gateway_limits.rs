@@ -258,18 +258,20 @@ fn sec_a56_what_was_cancelled_does_not_come_back() {
 fn connect_from(source: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
     // SAFETY: socket takes integers; the descriptor is new and nobody else's.
     let socket = unsafe {
-        let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        let descriptor = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
         if descriptor < 0 {
             return Err(std::io::Error::last_os_error());
         }
         OwnedFd::from_raw_fd(descriptor)
     };
     use std::os::fd::AsRawFd;
-    let address = |address: Ipv4Addr, port: u16| libc::sockaddr_in {
-        sin_family: libc::AF_INET as libc::sa_family_t,
-        sin_port: port.to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
-        sin_zero: [0; 8],
+    let address = |address: Ipv4Addr, port: u16| {
+        // SAFETY: an all-zero sockaddr_in is a valid value of that plain structure (macOS has one member more).
+        let mut plain: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        plain.sin_family = libc::AF_INET as libc::sa_family_t;
+        plain.sin_port = port.to_be();
+        plain.sin_addr = libc::in_addr { s_addr: u32::from(address).to_be() };
+        plain
     };
     let length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     let (from, to) = (address(source, 0), address(Ipv4Addr::LOCALHOST, port));
