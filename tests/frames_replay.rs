@@ -111,6 +111,10 @@ const fn row(file: &'static str, frame: &'static str, allows: Allows, why: &'sta
     Row { file, frame, allows, why }
 }
 
+/// Which of its sixteen frames are there when the first one is answered is a matter of timing
+/// (both outcomes: tests/gateway_limits.rs), so its rows may go unused.
+const TIMING: &str = "neg-preauth-16-queued";
+
 const ROWS: &[Row] = &[
     row(
         "*",
@@ -183,13 +187,8 @@ const ROWS: &[Row] = &[
         Member("/body/error/message"),
         "A25: there is no proxy mode that the sentence could recommend",
     ),
-    row(
-        "neg-preauth-16-queued",
-        "res connect",
-        Extra,
-        "the first wrong secret ends the handshake; frames behind it are never read, so none queue",
-    ),
-    row("neg-preauth-16-queued", "close", Member("/reason"), "as above"),
+    row(TIMING, "res connect", Extra, "the first frame was answered before the sixteenth had come"),
+    row(TIMING, "close", Member("/reason"), "as above"),
     row("op-device-token-reconnect", "res connect", Member("/error/message"), "own words; clients read details.code"),
     row("op-device-token-reconnect", "close", Member("/reason"), "the same words"),
     row(
@@ -510,6 +509,7 @@ struct Seat {
     recorded_ts: i64,
     /// Method of each request that was sent.
     methods: BTreeMap<String, String>,
+    logged_in: bool,
 }
 
 /// A gateway with the connections of the recordings that belong together.
@@ -584,7 +584,8 @@ impl<'a> Stage<'a> {
             .map(|other| &other["frame"]);
         let recorded_nonce = challenge.map_or("", |frame| frame["payload"]["nonce"].as_str().unwrap()).to_owned();
         let recorded_ts = challenge.map_or(0, |frame| frame["payload"]["ts"].as_i64().unwrap());
-        self.seats.insert(conn, Seat { client, recorded_nonce, recorded_ts, methods: BTreeMap::new() });
+        self.seats
+            .insert(conn, Seat { client, recorded_nonce, recorded_ts, methods: BTreeMap::new(), logged_in: false });
     }
 
     /// Sends what a client said.
@@ -636,7 +637,13 @@ impl<'a> Stage<'a> {
             };
             found
         };
+        seat.logged_in |= label == "res connect" && ours["ok"] == true;
         self.compare(&label, recorded, &ours);
+    }
+
+    /// How many sessions the gateway has seen leave.
+    fn departures(&self) -> usize {
+        self.gateway.process.stderr().matches(" left: ").count()
     }
 
     fn close(&mut self, conn: u64, event: &Value, all: &[Value]) {
@@ -657,7 +664,14 @@ impl<'a> Stage<'a> {
                     for frame in seat.client.waiting() {
                         self.extra(&seat.methods, frame);
                     }
+                    let before = self.departures();
                     seat.client.close();
+                    // What comes next in the recording found the gateway knowing it; a session that the
+                    // gateway itself had ended is not told of twice.
+                    let deadline = Instant::now() + Duration::from_millis(500);
+                    while seat.logged_in && self.departures() == before && Instant::now() < deadline {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                 }
             }
             None => {}
@@ -893,7 +907,11 @@ fn recorded_conversations_get_the_recorded_answers() {
     }
     let unexplained = verdict.unexplained.lock().unwrap();
     assert!(unexplained.is_empty(), "{} unexplained differences:\n{}", unexplained.len(), unexplained.join("\n"));
-    let unused: Vec<&str> =
-        ROWS.iter().enumerate().filter(|(at, _)| !used.contains_key(at)).map(|(_, row)| row.why).collect();
+    let unused: Vec<&str> = ROWS
+        .iter()
+        .enumerate()
+        .filter(|(at, row)| !used.contains_key(at) && row.file != TIMING)
+        .map(|(_, row)| row.why)
+        .collect();
     assert!(unused.is_empty(), "rows without a difference: {unused:?}");
 }
