@@ -264,3 +264,18 @@ pub const LOG_LINE_BYTES: usize = 2_048;
 pub const APPROVAL_LOOKS: usize = 5;
 /// Pause before each look. ours
 pub const APPROVAL_LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+// ---- exec: part 2 ----
+
+/// How long "for 15 minutes" is. issue part 2, point 4
+pub const GRANT_MINUTES: Duration = Duration::from_secs(15 * 60);
+/// Longest that "for this session" holds. ours
+pub const GRANT_SESSION: Duration = Duration::from_secs(12 * 60 * 60);
+/// Bytes of shell text that are analysed; a longer one is not understood. issue part 2
+pub const SHELL_TEXT_BYTES: usize = 64 * 1024;
+/// Names that the globs of one text may expand to. issue part 2
+pub const GLOB_NAMES: usize = 10_000;
+/// Time that the globs of one text may take. issue part 2
+pub const GLOB_TIME: Duration = Duration::from_millis(100);
+/// Transparent wrappers in front of a command. spec: exec d.5
+pub const WRAPPERS: usize = 4;

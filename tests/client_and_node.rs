@@ -13,7 +13,7 @@ use openclaw::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use openclaw::node::{self, ExecHost, NodeError, NodeOptions};
 use openclaw::protocol::connect::{ClientInfo, DevicePayload, PayloadForm, device_payload};
 use openclaw::protocol::exec_host::{Request, parse_line};
-use openclaw::protocol::policy::{Ask, Security};
+use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
 use openclaw::state::pins::GatewayPins;
 use openclaw::state::{Environment, StateDir};
@@ -344,6 +344,8 @@ impl PolicySource for RunsAll {
             ask_fallback: Security::Deny,
             auto_allow_skills: false,
             allowlist: Vec::new(),
+            denylist: Vec::new(),
+            fence: Fence::State,
             trust_gateway_approvals: false,
             broken: None,
             snapshot: "1".to_owned(),

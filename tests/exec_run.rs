@@ -9,7 +9,7 @@ use openclaw::exec::prepare::{PreparedPlans, prepare};
 use openclaw::exec::run::{RunOutcome, run};
 use openclaw::limits;
 use openclaw::protocol::node::{RunRequest, RunResult};
-use openclaw::protocol::policy::{Ask, Decision, Refusal, Security};
+use openclaw::protocol::policy::{Ask, Decision, Fence, Refusal, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
 use openclaw::sys::wake::Wake;
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +44,8 @@ fn document(security: Security, ask: Ask, fallback: Security) -> Document {
             ask_fallback: fallback,
             auto_allow_skills: false,
             allowlist: Vec::new(),
+            denylist: Vec::new(),
+            fence: Fence::State,
             trust_gateway_approvals: false,
             broken: None,
             snapshot: "1".to_owned(),

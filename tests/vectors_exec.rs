@@ -122,6 +122,7 @@ fn vectors_env_sanitize() {
             user: "u".into(),
             shell: "/bin/sh".into(),
             search_path: vec!["/usr/bin".into()],
+            system_directories: Vec::new(),
             inherited: map(&input["baseEnv"]),
             open_files: None,
         };

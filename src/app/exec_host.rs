@@ -269,6 +269,7 @@ impl Server {
         let question = question(prompt, requester);
         match self.attend(stream, connection, |watched| self.services.person.ask(&question, &watched.end)) {
             Ok(Answer::Decided(decision)) => Some(decision),
+            Ok(Answer::Granted(_)) => Some(Decision::AllowOnce),
             Ok(Answer::Nobody(_)) | Err(_) => Some(Decision::Deny),
             Ok(Answer::TimedOut | Answer::Withdrawn) => None,
         }
@@ -421,6 +422,8 @@ fn question(prompt: &PromptRequest, requester: &str) -> Question {
         requester: requester.to_owned(),
         notes: vec!["the requester only asks; this app neither checks nor runs the command".to_owned()],
         allow_always: Ok(()),
+        spans: Vec::new(),
+        unbound: None,
         deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
     }
 }

@@ -192,6 +192,8 @@ pub(crate) mod tests {
             requester: "a test".into(),
             notes: Vec::new(),
             allow_always: Ok(()),
+            spans: Vec::new(),
+            unbound: None,
             deadline: Expiry::after(Now::read(), after),
         }
     }

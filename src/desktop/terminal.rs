@@ -242,6 +242,8 @@ mod tests {
             requester: "our own node".into(),
             notes: vec!["approved at the gateway".into()],
             allow_always: Ok(()),
+            spans: Vec::new(),
+            unbound: None,
             deadline: Expiry::after(Now::read(), Duration::from_secs(120)),
         }
     }

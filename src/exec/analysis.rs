@@ -4,7 +4,10 @@
 //! This first version looks into no wrapper: everything that could start something else is
 //! [`Form::Indirect`] or [`Form::Shell`] and can only be allowed by a person who sees all of it.
 
-use super::plan::{CwdProblem, Executable, FileIdentity, Form, Plan, directory_identity};
+use super::plan::{
+    After, BoundFile, CwdProblem, Directory, Executable, FileIdentity, Form, Nature, NotUnderstood, Plan, Program,
+    Sink, Stage, Step, Subject, Work, directory_identity,
+};
 use super::{display, env};
 use crate::protocol::node::RunRequest;
 use crate::protocol::policy::Refusal;
@@ -24,6 +27,9 @@ pub struct Host {
     pub shell: String,
     /// Absolute directories in which bare names are looked up, and the child's `PATH`.
     pub search_path: Vec<PathBuf>,
+    /// Directories whose programs are what their names say: shells, wrappers and safe bins must lie there.
+    /// Never `PATH`.
+    pub system_directories: Vec<PathBuf>,
     /// Our own environment; [`env::child_env`] takes very little of it.
     pub inherited: BTreeMap<String, String>,
     /// The soft limit of open files that children get; none leaves ours.
@@ -43,7 +49,15 @@ impl Host {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let search_path = search_path(&account.home);
-        Self { home: account.home, user: account.name, shell: account.shell, search_path, inherited, open_files }
+        Self {
+            home: account.home,
+            user: account.name,
+            shell: account.shell,
+            search_path,
+            system_directories: SYSTEM_DIRECTORIES.iter().map(PathBuf::from).collect(),
+            inherited,
+            open_files,
+        }
     }
 
     /// The search path as `PATH` spells it.
@@ -73,8 +87,10 @@ fn executable(path: &Path) -> Option<Executable> {
     // A trailing `/` or `/.` must not name a file.
     let path = path.canonicalize().ok()?;
     let metadata = std::fs::symlink_metadata(&path).ok()?;
-    (metadata.is_file() && sys::spawn::is_executable(&path))
-        .then(|| Executable { identity: FileIdentity::of(&metadata), path })
+    (metadata.is_file() && sys::spawn::is_executable(&path)).then(|| Executable {
+        file: BoundFile { identity: FileIdentity::of(&metadata), path, sha256: None },
+        interpreters: Vec::new(),
+    })
 }
 
 /// The original's own folders below home. Source: spec mac-app §1.11.
@@ -99,6 +115,9 @@ const MAC_DIRECTORIES: &[&str] = &[
 
 /// The system's directories elsewhere. ours
 const UNIX_DIRECTORIES: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Where shells, wrappers and safe bins come from. Source: spec exec (d.6).
+const SYSTEM_DIRECTORIES: &[&str] = &["/usr/bin", "/bin"];
 
 /// Where bare names are looked up: a fixed list, never a PATH that somebody handed to us (A99).
 /// Folders below home count only if they are there.
@@ -165,6 +184,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     Ok(Plan {
         argv: argv.clone(),
         home: host.home.clone(),
+        work: work(argv, executable.as_ref(), form, cwd_identity.ok().map(|identity| (cwd.clone(), identity))),
         form,
         env: env::child_env(host, &overrides, form),
         overrides,
@@ -178,6 +198,35 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
         timeout: request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis),
         needs_screen_recording: request.needs_screen_recording,
     })
+}
+
+/// Of a command of its own: one step of one stage.
+fn work(
+    argv: &[String],
+    executable: Option<&Executable>,
+    form: Form,
+    directory: Option<(PathBuf, (u64, u64))>,
+) -> Work {
+    if form != Form::Direct {
+        return Work::Opaque(NotUnderstood { reason: "it starts other programs".to_owned(), position: 0 });
+    }
+    let subject = Subject {
+        argv: argv.to_vec(),
+        executable: executable.cloned(),
+        nature: Nature::Plain,
+        wrappers: Vec::new(),
+        operand: None,
+        unbound: None,
+    };
+    let stage = Stage {
+        argv: argv.to_vec(),
+        program: executable.cloned().map_or(Program::Missing, Program::File),
+        stdout: Sink::Output,
+        stderr: Sink::Error,
+        subject,
+    };
+    let directory = directory.map(|(path, identity)| Directory { path, identity });
+    Work::Steps(vec![Step { after: After::Always, is_negated: false, directory, stages: vec![stage] }])
 }
 
 /// The canonical directory, or what is wrong with the one that was named. Without a name it is
@@ -287,8 +336,9 @@ pub fn is_interpreter(plan: &Plan) -> bool {
 /// The names a program goes by, as the lists above spell them.
 fn names<'a>(argv: &'a [String], executable: Option<&'a Executable>) -> impl Iterator<Item = String> + 'a {
     let called = argv.first().map(|first| first.rsplit('/').next().unwrap_or(first).to_owned());
-    let real =
-        executable.and_then(|executable| executable.path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let real = executable
+        .and_then(|executable| executable.file.path.file_name())
+        .map(|name| name.to_string_lossy().into_owned());
     [called, real].into_iter().flatten().flat_map(|name| {
         // Also a name with a version (`python3.11`, `bash-5.2`), an ending, or GNU's `g` on macOS.
         let lower = name.trim().to_lowercase();

@@ -38,8 +38,21 @@ pub struct Question {
     pub notes: Vec<String>,
     /// Whether "always" is offered; `Err` says why not.
     pub allow_always: Result<(), String>,
+    /// For how long the same command may be allowed again without a question; empty offers nothing.
+    pub spans: Vec<Span>,
+    /// Why "once" cannot be bound to what would run. An answer must then say that it knows (A108).
+    pub unbound: Option<String>,
     /// When the question ends.
     pub deadline: Expiry,
+}
+
+/// How long a grant holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// [`limits::GRANT_MINUTES`].
+    Minutes,
+    /// As long as the session that asked, at most [`limits::GRANT_SESSION`].
+    Session,
 }
 
 /// What came of a question.
@@ -47,6 +60,8 @@ pub struct Question {
 pub enum Answer {
     /// A person answered.
     Decided(Decision),
+    /// A person allowed it now, and the very same command again for a while.
+    Granted(Span),
     /// There is nobody to ask, and why.
     Nobody(String),
     /// Nobody answered in time.
@@ -264,6 +279,7 @@ impl Judged<'_> {
             let question = self.question(claim, allow_always);
             match person.ask(&question, withdrawn) {
                 Answer::Decided(decision) => (decision, format!("{} by the person", decision.word())),
+                Answer::Granted(_) => (Decision::AllowOnce, "granted for a while by the person".to_owned()),
                 Answer::Nobody(why) => return self.without_answer(self.fallback(), &self.nobody(claim, &why)),
                 Answer::TimedOut => return self.without_answer(self.fallback(), "nobody answered in time; try again"),
                 Answer::Withdrawn => return Err(policy::approval_required("the request was withdrawn")),
@@ -329,7 +345,7 @@ impl Judged<'_> {
             executable: plan
                 .executable
                 .as_ref()
-                .map(|file| file.path.to_string_lossy().into_owned())
+                .map(|file| file.file.path.to_string_lossy().into_owned())
                 .unwrap_or_default(),
             cwd: plan.cwd.to_string_lossy().into_owned(),
             env: given.iter().map(|(name, value)| format!("{name}={value}")).collect(),
@@ -338,6 +354,8 @@ impl Judged<'_> {
             requester: self.context.requester.to_owned(),
             notes,
             allow_always,
+            spans: Vec::new(),
+            unbound: None,
             deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
         }
     }

@@ -289,6 +289,7 @@ mod tests {
             user: "u".into(),
             shell: "/bin/sh".into(),
             search_path: vec!["/usr/bin".into(), "/bin".into()],
+            system_directories: Vec::new(),
             inherited,
             open_files: None,
         };
@@ -309,6 +310,7 @@ mod tests {
             user: "u".into(),
             shell: String::new(),
             search_path: Vec::new(),
+            system_directories: Vec::new(),
             inherited: BTreeMap::new(),
             open_files: None,
         };

@@ -54,7 +54,7 @@ pub fn prepare(plan: &Plan, policy: &EffectivePolicy) -> Result<Value, Refusal> 
 
 /// The plan with argv[0] replaced by the program's real path, as the gateway will send it back.
 pub fn pinned(mut plan: Plan) -> Plan {
-    let name = plan.executable.as_ref().and_then(|executable| executable.path.file_name()?.to_str());
+    let name = plan.executable.as_ref().and_then(|executable| executable.file.path.file_name()?.to_str());
     if name.is_some_and(|name| MANY_IN_ONE.contains(&name)) {
         return plan;
     }

@@ -65,7 +65,7 @@ fn start(authorised: &Authorised) -> Result<Child, NotStarted> {
     let environment: Vec<(OsString, OsString)> =
         plan.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     let command = Command {
-        program: &executable.path,
+        program: &executable.file.path,
         arguments: &arguments,
         environment: &environment,
         directory: directory.as_fd(),
@@ -75,7 +75,7 @@ fn start(authorised: &Authorised) -> Result<Child, NotStarted> {
     // The last look before the start; between here and exec lie a few system calls.
     plan.verify().map_err(NotStarted::Changed)?;
     spawn::spawn(&command)
-        .map_err(|error| failed(format!("{} could not be started: {error}", executable.path.display())))
+        .map_err(|error| failed(format!("{} could not be started: {error}", executable.file.path.display())))
 }
 
 /// The working directory as a descriptor, still the one that was judged.

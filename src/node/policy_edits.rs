@@ -86,7 +86,7 @@ impl PolicyEditor {
             );
         };
         match person.ask(&self.question(edit, caller), caller.cancel) {
-            Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) => Ok(()),
+            Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) | Answer::Granted(_) => Ok(()),
             Answer::Decided(Decision::Deny) => denied("the person at that machine said no"),
             Answer::Nobody(why) => denied(&format!("nobody could be asked there: {why}")),
             Answer::TimedOut => denied("nobody at that machine answered in time; try again"),
@@ -107,6 +107,8 @@ impl PolicyEditor {
             requester: caller.requester.to_owned(),
             notes: edit.loosened.iter().map(|what| format!("would from now on be allowed: {what}")).collect(),
             allow_always: Err("an edit is made once".to_owned()),
+            spans: Vec::new(),
+            unbound: None,
             deadline: Expiry::after(Now::read(), patience),
         }
     }

@@ -27,6 +27,43 @@ pub enum Ask {
     Always,
 }
 
+/// What a command that runs for an agent is kept from. Ordered from loose to strict. ours
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fence {
+    /// Nothing.
+    None,
+    /// Our state directory and sockets.
+    State,
+    /// Also writing anywhere but below the working directory and the temporary folder.
+    Workspace,
+    /// Also the network.
+    Offline,
+}
+
+impl Fence {
+    /// The word in the approvals document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::State => "state",
+            Self::Workspace => "workspace",
+            Self::Offline => "offline",
+        }
+    }
+
+    /// The exact word, and nothing like it.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "none" => Some(Self::None),
+            "state" => Some(Self::State),
+            "workspace" => Some(Self::Workspace),
+            "offline" => Some(Self::Offline),
+            _ => None,
+        }
+    }
+}
+
 /// A person's answer to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,7 +9,7 @@ use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
-use crate::protocol::policy::{Ask, Security};
+use crate::protocol::policy::{Ask, Fence, Security};
 use crate::protocol::strict;
 use crate::sys::clock;
 use data_encoding::HEXLOWER;
@@ -50,6 +50,15 @@ pub struct AllowEntry {
     pub source: Option<String>,
 }
 
+/// One denylist entry. ours
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DenyEntry {
+    /// Glob over the resolved absolute path of any program that takes part, or over a bare name.
+    Program(String),
+    /// Glob over the whole command as it is shown to a person; `*` is any run of characters here.
+    Command(String),
+}
+
 /// The policy that holds for one agent, after precedence (c.1) and the strictness rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectivePolicy {
@@ -63,6 +72,10 @@ pub struct EffectivePolicy {
     pub auto_allow_skills: bool,
     /// `*` entries, then the agent's.
     pub allowlist: Vec<AllowEntry>,
+    /// `*` entries and the agent's. They win over everything, also in `full`.
+    pub denylist: Vec<DenyEntry>,
+    /// What a command is kept from.
+    pub fence: Fence,
     /// `local.trustGatewayApprovals`: an approval made at the gateway replaces our prompt.
     pub trust_gateway_approvals: bool,
     /// Why everything is denied, when the document is broken; shown to the caller.
@@ -663,6 +676,8 @@ impl EffectivePolicy {
             ask_fallback: rules.ask_fallback,
             auto_allow_skills: rules.auto_allow_skills,
             allowlist,
+            denylist: Vec::new(),
+            fence: Fence::State,
             trust_gateway_approvals,
             broken,
             snapshot: String::new(),
