@@ -279,3 +279,12 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+
+/// Grants remembered; one more forgets the oldest. ours
+pub const GRANTS: usize = 256;
+/// Bytes of each text that a grant keeps to be told apart in a list. ours
+pub const GRANT_TEXT_BYTES: usize = 2 * 1024;
+/// A question stands this long before anything that is typed counts. spec: H05
+pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
+/// Bytes of one request line on the control socket. ours
+pub const CONTROL_LINE_BYTES: usize = 64 * 1024;

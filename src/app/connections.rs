@@ -1,13 +1,93 @@
-//! Which connections the exec socket has, so that they can be counted and ended.
+//! A Unix socket of the app, and which connections it has, so that they can be counted and ended.
 
 use crate::limits;
+use crate::log;
 use crate::sys::wake::Wake;
+use crate::sys::{process, socket, worker};
+use crate::transport::accept::Acceptor;
+use crate::transport::lease::SocketLease;
 use crate::transport::stream::Stream;
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A socket that is served, each connection on a thread of its own. Dropping this stops it.
+pub struct Listening {
+    stop: Arc<Wake>,
+    connections: Arc<Connections>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Listening {
+    /// Serves `lease` from now on; `name` is for logs.
+    ///
+    /// # Errors
+    /// No descriptors or threads are left.
+    pub fn start(
+        name: &'static str,
+        lease: SocketLease,
+        connections: Arc<Connections>,
+        serve: impl Fn(&Arc<Stream>, &Connection) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(Wake::new()?);
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&connections));
+        let accepting = thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(limits::EXEC_STACK_BYTES)
+            .spawn(move || accept_all(name, &lease, &counted, &Arc::new(serve), &stopped))?;
+        Ok(Self { stop, connections, accepting: Some(accepting) })
+    }
+}
+
+impl Drop for Listening {
+    /// Takes no more connections, ends those that there are, and unlinks the socket.
+    fn drop(&mut self) {
+        let Some(accepting) = self.accepting.take() else { return };
+        self.stop.fire();
+        self.connections.stop(limits::EXEC_STOP_WAIT);
+        let _ = accepting.join();
+    }
+}
+
+fn accept_all<S: Fn(&Arc<Stream>, &Connection) + Send + Sync + 'static>(
+    name: &'static str,
+    lease: &SocketLease,
+    connections: &Arc<Connections>,
+    serve: &Arc<S>,
+    stop: &Wake,
+) {
+    let mut acceptor = match Acceptor::new("app", lease.listener()) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return log!("app", "the {name} socket cannot be served: {error}"),
+    };
+    while let Some(stream) = acceptor.next(stop) {
+        let stream = Arc::new(stream);
+        // Too many that say nothing: closing this one is the only answer that costs nothing.
+        let Some(connection) = connections.open(&stream) else { continue };
+        let serve = Arc::clone(serve);
+        if let Err(error) = worker::start(move || serve(&stream, &connection)) {
+            log!("app", "a request was dropped, there is no thread for it: {error}");
+        }
+    }
+}
+
+/// Whether our own user is connected; not when the system does not say (A110).
+pub fn is_own_user(name: &str, stream: &Stream) -> bool {
+    let is_own = socket::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == process::effective_uid());
+    if !is_own {
+        log!("app", "a connection of another user to the {name} socket was refused");
+    }
+    is_own
+}
+
+/// A requester that has gone, or does not read, loses its answer; that is all.
+pub fn send(stream: &Stream, line: &str) {
+    let _ = stream.write_until(line.as_bytes(), Instant::now() + limits::EXEC_ANSWER_DEADLINE);
+}
 
 /// What one connection is doing.
 enum Stage {
@@ -30,7 +110,7 @@ impl Table {
     }
 }
 
-/// The connections of one exec socket.
+/// The connections of one socket.
 #[derive(Default)]
 pub struct Connections {
     table: Mutex<Table>,

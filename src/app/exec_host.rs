@@ -1,7 +1,7 @@
 //! The exec socket's server: one request a connection, checked in the order peer, line, JSON, type,
 //! time, HMAC, replay, request; then decided, run and answered. Source: spec exec (b), mac-app 1.12.
 
-use super::connections::{Connection, Connections};
+use super::connections::{Connection, Connections, Listening, is_own_user, send};
 use crate::exec::approval::{Answer, Person, Question};
 use crate::exec::progress::Listener;
 use crate::identity::envelope::{prove_answer, request_mac_is};
@@ -17,10 +17,9 @@ use crate::protocol::node::{RunRequest, RunResult, RunSource, parse_run};
 use crate::protocol::policy::{Decision, Refusal};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::poll::{Gone, deadline_in, wait_gone};
+use crate::sys::socket;
 use crate::sys::wake::Wake;
 use crate::sys::worker;
-use crate::sys::{process, socket};
-use crate::transport::accept::Acceptor;
 use crate::transport::lease::SocketLease;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stream::Stream;
@@ -30,7 +29,6 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 /// Decides about an authenticated request and runs it.
@@ -60,11 +58,13 @@ pub struct Services {
     pub person: Arc<dyn Person>,
 }
 
+/// The name of the socket in logs.
+const NAME: &str = "exec";
+
 /// The running server. Dropping it stops it.
 pub struct ExecHost {
-    stop: Arc<Wake>,
     connections: Arc<Connections>,
-    accepting: Option<JoinHandle<()>>,
+    _listening: Listening,
 }
 
 impl ExecHost {
@@ -73,20 +73,16 @@ impl ExecHost {
     /// # Errors
     /// No descriptors or threads are left.
     pub fn start(lease: SocketLease, services: Services) -> io::Result<Self> {
-        let stop = Arc::new(Wake::new()?);
         let connections = Arc::new(Connections::default());
-        let server = Arc::new(Server {
+        let server = Server {
             services,
             replay: Mutex::new(ReplayGuard::default()),
             connections: Arc::clone(&connections),
             panics: AtomicUsize::new(0),
-        });
-        let stopped = Arc::clone(&stop);
-        let accepting = thread::Builder::new()
-            .name("exec-accept".to_owned())
-            .stack_size(limits::EXEC_STACK_BYTES)
-            .spawn(move || accept_all(&lease, &server, &stopped))?;
-        Ok(Self { stop, connections, accepting: Some(accepting) })
+        };
+        let serve = move |stream: &Arc<Stream>, connection: &Connection| server.serve(stream, connection);
+        let listening = Listening::start(NAME, lease, Arc::clone(&connections), serve)?;
+        Ok(Self { connections, _listening: listening })
     }
 
     /// How many requests are under way.
@@ -96,38 +92,7 @@ impl ExecHost {
 
     /// Takes no more requests, withdraws prompts, kills commands, answers what can be answered,
     /// and unlinks the socket.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        let Some(accepting) = self.accepting.take() else { return };
-        self.stop.fire();
-        self.connections.stop(limits::EXEC_STOP_WAIT);
-        let _ = accepting.join();
-    }
-}
-
-impl Drop for ExecHost {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn accept_all(lease: &SocketLease, server: &Arc<Server>, stop: &Wake) {
-    let mut acceptor = match Acceptor::new("app", lease.listener()) {
-        Ok(acceptor) => acceptor,
-        Err(error) => return log!("app", "the exec socket cannot be served: {error}"),
-    };
-    while let Some(stream) = acceptor.next(stop) {
-        let stream = Arc::new(stream);
-        // Too many that say nothing: closing this one is the only answer that costs nothing.
-        let Some(connection) = server.connections.open(&stream) else { continue };
-        let server = Arc::clone(server);
-        if let Err(error) = worker::start(move || server.serve(&stream, &connection)) {
-            log!("app", "a request was dropped, there is no thread for it: {error}");
-        }
-    }
+    pub fn stop(self) {}
 }
 
 struct Server {
@@ -373,11 +338,7 @@ impl Watched {
 /// Who is connected, in words for the person; none for a process of another user, or when the
 /// system does not say (A110).
 fn requester(stream: &Stream) -> Option<String> {
-    if socket::peer_uid(stream.as_fd()).ok()? != process::effective_uid() {
-        log!("app", "a connection of another user to the exec socket was refused");
-        return None;
-    }
-    Some(match socket::peer_pid(stream.as_fd()) {
+    is_own_user(NAME, stream).then(|| match socket::peer_pid(stream.as_fd()) {
         Ok(pid) if pid == std::process::id() => "this app's own node".to_owned(),
         Ok(pid) => format!("process {pid} of this user, through the exec socket"),
         Err(_) => "a process of this user, through the exec socket".to_owned(),
@@ -446,11 +407,6 @@ fn refused(refusal: Refusal) -> ExecError {
 
 fn error(code: &str, message: &str, reason: Option<&str>) -> ExecError {
     ExecError { code: code.to_owned(), message: message.to_owned(), reason: reason.map(str::to_owned) }
-}
-
-/// A requester that has gone, or does not read, loses its answer; that is all.
-fn send(stream: &Stream, line: &str) {
-    let _ = stream.write_until(line.as_bytes(), Instant::now() + limits::EXEC_ANSWER_DEADLINE);
 }
 
 #[cfg(test)]

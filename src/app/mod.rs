@@ -6,7 +6,8 @@
 //! | [`exec_host`] | the exec socket's server: who may ask, what was asked, the answer |
 //! | [`runner`] | judges a command by the approvals document, has it asked, runs it |
 //! | [`operator`] | asks the operators of the gateway instead of a desktop |
-//! | [`connections`] | counts the socket's connections and ends them |
+//! | [`control`] | the control socket: looks and tightens, for `mac-debug` |
+//! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
@@ -15,6 +16,7 @@ use crate::desktop::Desktop;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Person, Question};
 use crate::exec::document::DocumentPolicy;
+use crate::exec::grants::Grants;
 use crate::log;
 use crate::state::StateDir;
 use crate::state::approvals::ApprovalsDocument;
@@ -22,14 +24,18 @@ use crate::state::pause;
 use crate::sys::process;
 use crate::sys::wake::Wake;
 use crate::transport::lease::{LeaseError, SocketLease};
+use connections::Listening;
+use control::Controls;
 use exec_host::{ExecHost, Services};
 use queue::ApprovalQueue;
 use runner::CommandRunner;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 pub mod connections;
+pub mod control;
 pub mod exec_host;
 pub mod operator;
 pub mod queue;
@@ -39,7 +45,7 @@ pub mod supervisor;
 /// Why the app does not serve.
 #[derive(Debug)]
 pub enum AppError {
-    /// The exec socket cannot be had.
+    /// A socket cannot be had.
     Socket(LeaseError),
     /// No descriptors or threads are left.
     Io(io::Error),
@@ -48,22 +54,23 @@ pub enum AppError {
 impl fmt::Display for AppError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Socket(error) => write!(f, "the exec socket cannot be opened: {error}"),
-            Self::Io(error) => write!(f, "the exec socket cannot be served: {error}"),
+            Self::Socket(error) => write!(f, "a socket of the app cannot be opened: {error}"),
+            Self::Io(error) => write!(f, "a socket of the app cannot be served: {error}"),
         }
     }
 }
 
 impl std::error::Error for AppError {}
 
-/// The exec socket with everything behind it, until it is stopped or dropped.
+/// Exec and control socket with everything behind them, until they are stopped or dropped.
 pub struct AppHost {
     exec_host: ExecHost,
+    _control: Listening,
     person: Arc<dyn Person>,
 }
 
 impl AppHost {
-    /// Serves the exec socket of `state`, asking on `desktop`. The approvals document is created
+    /// Serves the sockets of `state`, asking on `desktop`. The approvals document is created
     /// with a socket token if there is none.
     ///
     /// # Errors
@@ -79,6 +86,7 @@ impl AppHost {
         // here too and only ever tightens (stricter than the catalogue's row A55).
         let policy = DocumentPolicy { document: Arc::clone(&document), trusts_agent: false };
         let host = Host::of_this_process(process::found_open_files());
+        let grants = Arc::<Grants>::default();
         let queue = ApprovalQueue::new(desktop);
         let person: Arc<dyn Person> = Arc::new(UnlessPaused { document: Arc::clone(&document), queue });
         let services = Services {
@@ -86,8 +94,12 @@ impl AppHost {
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person))),
             person: Arc::clone(&person),
         };
-        let lease = SocketLease::bind(&state.exec_socket()).map_err(AppError::Socket)?;
-        Ok(Self { exec_host: ExecHost::start(lease, services).map_err(AppError::Io)?, person })
+        let controls = Controls { grants: Arc::clone(&grants) };
+        let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
+        // Before anything can be granted, its end can be had.
+        let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;
+        let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
+        Ok(Self { exec_host, _control: control, person })
     }
 
     /// The approval queue, for what else has to be asked here.
@@ -95,7 +107,7 @@ impl AppHost {
         &self.person
     }
 
-    /// Withdraws prompts, kills commands, answers what can be answered, unlinks the socket.
+    /// Withdraws prompts, kills commands, answers what can be answered, unlinks the sockets.
     pub fn stop(self) {
         self.exec_host.stop();
     }

@@ -81,6 +81,13 @@ impl OperatorDesktop {
 
 impl Desktop for OperatorDesktop {
     fn ask(&self, question: &Question, _place: Place, withdrawn: &Wake) -> Answer {
+        // The protocol has no word for "although I cannot see what it runs".
+        if let Some(why) = &question.unbound {
+            return Answer::Nobody(format!(
+                "no answer can be bound to what it runs ({why}), so only somebody at this machine can allow it, or an \
+                 allowlist entry"
+            ));
+        }
         // A name of our own: the requester's could be another question's, here or at the gateway (A164).
         let id = random::uuid();
         say(&id, question);

@@ -82,8 +82,8 @@ impl Person for ApprovalQueue {
         drop(turn);
         // Nobody's decision outlives its question, whatever the backend says (A163).
         match answer {
-            Answer::Decided(_) if withdrawn.is_fired() => Answer::Withdrawn,
-            Answer::Decided(_) if question.deadline.passed(Now::read()) => Answer::TimedOut,
+            Answer::Decided(_) | Answer::Granted(_) if withdrawn.is_fired() => Answer::Withdrawn,
+            Answer::Decided(_) | Answer::Granted(_) if question.deadline.passed(Now::read()) => Answer::TimedOut,
             answer => answer,
         }
     }
@@ -128,6 +128,7 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::exec::approval::Span;
     use crate::protocol::policy::Decision;
     use crate::sys::clock::Expiry;
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -258,7 +259,7 @@ pub(crate) mod tests {
     /// A163: an answer that comes with the end of its question is none.
     #[test]
     fn sec_a163_a_late_answer_is_no_answer() {
-        struct Late(Duration);
+        struct Late(Duration, Answer);
         impl Desktop for Late {
             fn ask(&self, question: &Question, _place: Place, withdrawn: &Wake) -> Answer {
                 if self.0.is_zero() {
@@ -266,14 +267,16 @@ pub(crate) mod tests {
                 } else {
                     until("the end", || question.deadline.passed(Now::read()));
                 }
-                Answer::Decided(Decision::AllowAlways)
+                self.1.clone()
             }
         }
-        let wake = Wake::new().unwrap();
-        let queue = ApprovalQueue::new(Box::new(Late(Duration::from_millis(5))));
-        assert_eq!(queue.ask(&question("q", Duration::from_millis(5)), &wake), Answer::TimedOut);
-        let queue = ApprovalQueue::new(Box::new(Late(Duration::ZERO)));
-        assert_eq!(queue.ask(&question("q", LONG), &wake), Answer::Withdrawn);
+        for answer in [Answer::Decided(Decision::AllowAlways), Answer::Granted(Span::Minutes)] {
+            let wake = Wake::new().unwrap();
+            let queue = ApprovalQueue::new(Box::new(Late(Duration::from_millis(5), answer.clone())));
+            assert_eq!(queue.ask(&question("q", Duration::from_millis(5)), &wake), Answer::TimedOut);
+            let queue = ApprovalQueue::new(Box::new(Late(Duration::ZERO, answer)));
+            assert_eq!(queue.ask(&question("q", LONG), &wake), Answer::Withdrawn);
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::{complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, approvals, nodes, pairing, run as runs, status, token};
+use crate::inspect::{InspectError, Target, approvals, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
 use crate::protocol::policy::Decision;
-use crate::state::{Environment, StateError, pause};
+use crate::state::{Environment, StateDir, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
 use serde_json::Value;
@@ -43,6 +43,7 @@ enum Command {
     Invoke(Invoke),
     Pair(Pair),
     Approvals(Approvals),
+    Grants(Grants),
     Token(Token),
     Pause(Pause),
     Resume(Resume),
@@ -145,6 +146,21 @@ struct Approvals {
     id: Option<String>,
 }
 
+/// Commands that somebody at the app allowed for a while (`15min`, `session`): list, revoke ID, revoke all.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "grants")]
+struct Grants {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// list or revoke
+    #[argh(positional)]
+    verb: String,
+    /// the grant, or all
+    #[argh(positional)]
+    id: Option<String>,
+}
+
 /// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
 /// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
 /// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
@@ -185,6 +201,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         // Must work whatever else is broken.
         Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
         Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
+        Command::Grants(flags) => grants(&state, &flags),
         command => look(Target::new(state, &environment, url.as_deref())?, command),
     });
     match result {
@@ -221,7 +238,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
-        Command::Pause(_) | Command::Resume(_) => Ok(ExitCode::SUCCESS),
+        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -309,5 +326,15 @@ fn approvals(target: &Target, flags: &Approvals) -> Result<ExitCode, InspectErro
         _ => Err(InspectError::Usage(
             "say `approvals list`, or allow-once, allow-always or deny and the id of an approval".to_owned(),
         )),
+    }
+}
+
+fn grants(state: &StateDir, flags: &Grants) -> Result<ExitCode, InspectError> {
+    match (flags.verb.as_str(), &flags.id) {
+        ("list", None) => Ok(print(&grants::list(state)?, flags.json, grants::text)),
+        ("revoke", Some(id)) => Ok(print(&grants::revoke(state, id)?, flags.json, grants::revoked)),
+        _ => {
+            Err(InspectError::Usage("say `grants list`, or `grants revoke` and the id of a grant or `all`".to_owned()))
+        }
     }
 }

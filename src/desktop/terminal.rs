@@ -2,11 +2,13 @@
 //! shares our terminal can answer for the person".
 
 use super::{Desktop, Place};
-use crate::exec::approval::{Answer, Question};
+use crate::exec::approval::{Answer, Question, Span};
+use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::sys::clock::Now;
+use crate::sys::poll::{self, Interest, deadline_in};
 use crate::sys::terminal::{Direction, Ready, Terminal};
 use crate::sys::wake::Wake;
 use std::fmt::Write as _;
@@ -45,19 +47,25 @@ impl TerminalDesktop {
     /// Shows the question and waits. The modes are put back when this returns or unwinds.
     fn converse(&self, question: &Question, place: Place, withdrawn: &Wake) -> io::Result<Reply> {
         let _modes = self.terminal.begin_prompt()?;
-        if let Some(end) = self.write(&fields(question, place, Now::read()), question, withdrawn)? {
-            return Ok(end);
-        }
-        // Again, now that the question can be read: what was typed before is no answer to it.
-        self.terminal.flush_input()?;
-        if let Some(end) = self.write(&invitation(question), question, withdrawn)? {
-            return Ok(end);
-        }
-        let reply = self.read(question, withdrawn)?;
+        let reply = self.exchange(question, place, withdrawn)?;
         let farewell = format!("\nopenclaw: {}\n\n", reply.sentence());
         // As much as fits: the answer must not wait for a stopped terminal.
         let _ = self.terminal.write(farewell.as_bytes());
         Ok(reply)
+    }
+
+    fn exchange(&self, question: &Question, place: Place, withdrawn: &Wake) -> io::Result<Reply> {
+        if let Some(end) = self.write(&fields(question, place, Now::read()), question, withdrawn)? {
+            return Ok(end);
+        }
+        // What was typed before the whole question could be read, or was meant for something else
+        // on this screen, is no answer to it (H05, H06).
+        poll::wait_one(withdrawn.fd(), Interest::Readable, deadline_in(limits::PROMPT_DELAY))?;
+        self.terminal.flush_input()?;
+        if let Some(end) = self.write(&invitation(question), question, withdrawn)? {
+            return Ok(end);
+        }
+        self.read(question, withdrawn)
     }
 
     /// Writes all of `shown`; an early end of the question is the answer.
@@ -85,12 +93,12 @@ impl TerminalDesktop {
             let Some(line) = self.terminal.read(&mut buffer)? else { continue };
             // The machine may have slept, or the requester may have gone, while Return was pressed.
             if withdrawn.is_fired() {
-                return Ok(Reply::Withdrawn);
+                return Ok(Reply::Ended(Answer::Withdrawn));
             }
             if question.deadline.passed(Now::read()) {
-                return Ok(Reply::TimedOut);
+                return Ok(Reply::Ended(Answer::TimedOut));
             }
-            return Ok(Reply::of(line, &question.allow_always));
+            return Ok(Reply::of(line, question));
         }
     }
 
@@ -98,11 +106,11 @@ impl TerminalDesktop {
     fn wait(&self, direction: Direction, question: &Question, withdrawn: &Wake) -> io::Result<Option<Reply>> {
         loop {
             if question.deadline.passed(Now::read()) {
-                return Ok(Some(Reply::TimedOut));
+                return Ok(Some(Reply::Ended(Answer::TimedOut)));
             }
             match self.terminal.wait(direction, withdrawn, question.deadline.next_look())? {
                 Ready::Terminal => return Ok(None),
-                Ready::Woken => return Ok(Some(Reply::Withdrawn)),
+                Ready::Woken => return Ok(Some(Reply::Ended(Answer::Withdrawn))),
                 Ready::Deadline => {}
             }
         }
@@ -126,36 +134,40 @@ impl Desktop for TerminalDesktop {
 /// How a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Reply {
-    Word(Decision),
-    /// A line that is no answer, or the end of input; why it does not count.
+    /// By a word, or without one.
+    Ended(Answer),
+    /// By a line that is no answer, or the end of input; why it does not count.
     NotAllowed(String),
-    TimedOut,
-    Withdrawn,
 }
 
 impl Reply {
     /// Only a whole line that is exactly one of the words is an answer (A63).
-    fn of(line: &[u8], allow_always: &Result<(), String>) -> Self {
-        let Some(word) = line.strip_suffix(b"\n") else {
+    fn of(line: &[u8], question: &Question) -> Self {
+        let Some(line) = line.strip_suffix(b"\n") else {
             return Self::NotAllowed("the input ended without a whole line".to_owned());
         };
-        match (word.trim_ascii(), allow_always) {
-            (b"once", _) => Self::Word(Decision::AllowOnce),
-            (b"deny", _) => Self::Word(Decision::Deny),
-            (b"always", Ok(())) => Self::Word(Decision::AllowAlways),
-            (b"always", Err(why)) => Self::NotAllowed(format!("`always` is not possible here: {}", shown(why))),
-            _ => Self::NotAllowed("only a whole word is an answer".to_owned()),
+        let line = line.trim_ascii();
+        let said = words(question).into_iter().find(|(word, _)| word.as_bytes() == line);
+        match (said, &question.allow_always) {
+            (Some((_, answer)), _) => Self::Ended(answer),
+            (None, Err(why)) if line == ALWAYS.as_bytes() => {
+                Self::NotAllowed(format!("`{ALWAYS}` is not possible here: {}", shown(why)))
+            }
+            _ => Self::NotAllowed("only a whole word that is offered is an answer".to_owned()),
         }
     }
 
     fn sentence(&self) -> String {
         match self {
-            Self::Word(Decision::AllowOnce) => "allowed this once".to_owned(),
-            Self::Word(Decision::AllowAlways) => "allowed, and will be from now on".to_owned(),
-            Self::Word(Decision::Deny) => "denied".to_owned(),
-            Self::NotAllowed(why) => format!("not allowed ({why})"),
-            Self::TimedOut => "no answer in time; an answer no longer counts".to_owned(),
-            Self::Withdrawn => "the question was withdrawn; an answer no longer counts".to_owned(),
+            Self::Ended(Answer::Decided(Decision::AllowOnce)) => "allowed this once".to_owned(),
+            Self::Ended(Answer::Decided(Decision::AllowAlways)) => "allowed, and will be from now on".to_owned(),
+            Self::Ended(Answer::Decided(Decision::Deny)) => "denied".to_owned(),
+            Self::Ended(Answer::Granted(_)) => {
+                "allowed, and for a while again; `openclaw mac-debug grants` ends it".to_owned()
+            }
+            Self::Ended(Answer::TimedOut) => "no answer in time; an answer no longer counts".to_owned(),
+            Self::Ended(Answer::Withdrawn) => "the question was withdrawn; an answer no longer counts".to_owned(),
+            Self::Ended(Answer::Nobody(why)) | Self::NotAllowed(why) => format!("not allowed ({why})"),
         }
     }
 }
@@ -163,12 +175,30 @@ impl Reply {
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
         match reply {
-            Reply::Word(decision) => Self::Decided(decision),
+            Reply::Ended(answer) => answer,
             Reply::NotAllowed(_) => Self::Decided(Decision::Deny),
-            Reply::TimedOut => Self::TimedOut,
-            Reply::Withdrawn => Self::Withdrawn,
         }
     }
+}
+
+/// The word for "from now on".
+const ALWAYS: &str = "always";
+
+/// The words that answer a question, and what each means. What cannot be bound gets a word of its
+/// own, so that no habit of typing `once` allows it (A108).
+fn words(question: &Question) -> Vec<(String, Answer)> {
+    let once = if question.unbound.is_some() { "unbound" } else { "once" };
+    let mut words = vec![(once.to_owned(), Answer::Decided(Decision::AllowOnce))];
+    if question.unbound.is_none() {
+        if question.allow_always.is_ok() {
+            words.push((ALWAYS.to_owned(), Answer::Decided(Decision::AllowAlways)));
+        }
+        let minutes = limits::GRANT_MINUTES.as_secs() / 60;
+        let word = |span| if span == Span::Minutes { format!("{minutes}min") } else { "session".to_owned() };
+        words.extend(question.spans.iter().map(|span| (word(*span), Answer::Granted(*span))));
+    }
+    words.push(("deny".to_owned(), Answer::Decided(Decision::Deny)));
+    words
 }
 
 /// `raw` in a form that cannot leave its place on the screen.
@@ -209,6 +239,9 @@ fn fields(question: &Question, place: Place, now: Now) -> String {
     for note in &question.notes {
         field("note", &shown(note));
     }
+    if let Some(why) = &question.unbound {
+        field("note", &format!("an answer cannot be bound to what this runs: {}", shown(why)));
+    }
     let seconds = question.deadline.instant().saturating_duration_since(now.instant).as_secs();
     field("ends in", &format!("{seconds} s"));
     field("command", &shown(&question.command));
@@ -218,10 +251,14 @@ fn fields(question: &Question, place: Place, now: Now) -> String {
 
 /// The last line: which words are answers.
 fn invitation(question: &Question) -> String {
-    match &question.allow_always {
-        Ok(()) => "Type once, always or deny, then Return: ".to_owned(),
-        Err(why) => format!("Type once or deny (always is not offered: {}), then Return: ", shown(why)),
-    }
+    let mut words: Vec<String> = words(question).into_iter().map(|(word, _)| word).collect();
+    let last = words.pop().unwrap_or_default();
+    let remark = match (&question.unbound, &question.allow_always) {
+        (Some(_), _) => " (unbound allows it this once, whatever is in those files by then)".to_owned(),
+        (None, Err(why)) => format!(" ({ALWAYS} is not offered: {})", shown(why)),
+        (None, Ok(())) => String::new(),
+    };
+    format!("Type {} or {last}{remark}, then Return: ", words.join(", "))
 }
 
 #[cfg(test)]

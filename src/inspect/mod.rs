@@ -1,7 +1,8 @@
-//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, the token. It connects as
+//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, grants, the token. It connects as
 //! the official CLI does, without a device, and asks the least scopes.
 
 pub mod approvals;
+pub mod grants;
 pub mod nodes;
 pub mod pairing;
 pub mod run;
@@ -49,6 +50,8 @@ pub enum InspectError {
     Call(CallError),
     /// The gateway answered something else than expected.
     Answer(String),
+    /// The app is not there, or refuses; the whole sentence.
+    App(String),
     /// What was asked for cannot be done as it was asked.
     Usage(String),
 }
@@ -66,7 +69,7 @@ impl fmt::Display for InspectError {
             }
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
-            Self::Usage(what) => f.write_str(what),
+            Self::App(what) | Self::Usage(what) => f.write_str(what),
         }
     }
 }

@@ -51,6 +51,12 @@ impl Expiry {
         now.instant >= self.0.instant && now.wall_ms >= self.0.wall_ms
     }
 
+    /// What is left of it, by the clock that reaches it first.
+    pub fn remaining(self, now: Now) -> Duration {
+        let wall_ms = u64::try_from(self.0.wall_ms.saturating_sub(now.wall_ms)).unwrap_or(0);
+        self.0.instant.saturating_duration_since(now.instant).min(Duration::from_millis(wall_ms))
+    }
+
     /// Until when to wait before looking at both clocks again: a wait runs on the monotonic clock
     /// only and would sleep through an end that the wall clock has reached.
     pub fn next_look(self) -> Instant {

@@ -1,0 +1,124 @@
+//! The app's control socket, for its owner's own tools: one JSON line with a `type`, one JSON line
+//! back.
+//!
+//! Whoever is our user may speak here without a secret, so only verbs that look or tighten live
+//! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
+
+use super::connections::{Connections, Listening, is_own_user, send};
+use crate::exec::grants::Grants;
+use crate::limits;
+use crate::protocol::policy::Refusal;
+use crate::protocol::{strict, text};
+use crate::state::StateDir;
+use crate::sys::connect::connect_unix;
+use crate::sys::{process, socket};
+use crate::transport::lease::SocketLease;
+use crate::transport::line::{LineError, LineReader};
+use crate::transport::stream::Stream;
+use serde_json::{Value, json};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The name of the socket in logs.
+const NAME: &str = "control";
+
+/// What the verbs look at and tighten.
+pub struct Controls {
+    /// This app's grants.
+    pub grants: Arc<Grants>,
+}
+
+/// Answers a request with the members beside `ok`.
+type Verb = fn(&Controls, &Value) -> Result<Value, Refusal>;
+
+/// By `type`. Nothing in here may loosen anything.
+const VERBS: &[(&str, Verb)] = &[("grants.list", list_grants), ("grants.revoke", revoke_grants)];
+
+fn list_grants(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
+    Ok(json!({"grants": controls.grants.list()}))
+}
+
+fn revoke_grants(controls: &Controls, request: &Value) -> Result<Value, Refusal> {
+    let id = request.get("id").and_then(Value::as_str);
+    let id = id.ok_or_else(|| Refusal::invalid("`id` must be the id of a grant, or \"all\""))?;
+    Ok(json!({"revoked": controls.grants.revoke(id)}))
+}
+
+/// Serves `lease` from now on, until the answer is dropped.
+///
+/// # Errors
+/// No descriptors or threads are left.
+pub fn start(lease: SocketLease, controls: Controls) -> io::Result<Listening> {
+    let serve = move |stream: &Arc<Stream>, _: &_| {
+        // Before anything is read.
+        if is_own_user(NAME, stream)
+            && let Some(line) = read(stream)
+        {
+            send(stream, &answer(line.and_then(|line| perform(&controls, &line))));
+        }
+    };
+    Listening::start(NAME, lease, Arc::new(Connections::default()), serve)
+}
+
+/// The one line; none when there is nobody to answer.
+fn read(stream: &Stream) -> Option<Result<Vec<u8>, Refusal>> {
+    let mut reader = LineReader::new(stream, limits::CONTROL_LINE_BYTES);
+    match reader.next_line(Instant::now() + limits::EXEC_LINE_DEADLINE) {
+        Ok(line) => Some(Ok(line)),
+        Err(LineError::Io(_)) => None,
+        Err(error) => Some(Err(Refusal::invalid(error.to_string()))),
+    }
+}
+
+fn perform(controls: &Controls, line: &[u8]) -> Result<Value, Refusal> {
+    let text = std::str::from_utf8(line).map_err(|_| Refusal::invalid("the line is not UTF-8"))?;
+    strict::check(text, limits::STRICT_JSON_DEPTH).map_err(|error| Refusal::invalid(error.to_string()))?;
+    let request: Value = serde_json::from_str(text).map_err(|error| Refusal::invalid(error.to_string()))?;
+    let asked = request.get("type").and_then(Value::as_str).unwrap_or_default();
+    let Some((_, verb)) = VERBS.iter().find(|(name, _)| *name == asked) else {
+        let known: Vec<&str> = VERBS.iter().map(|(name, _)| *name).collect();
+        return Err(Refusal::invalid(format!("`type` must be one of: {}", known.join(", "))));
+    };
+    verb(controls, &request)
+}
+
+/// The line, newline included.
+fn answer(outcome: Result<Value, Refusal>) -> String {
+    let ok = outcome.is_ok();
+    let mut answer =
+        outcome.unwrap_or_else(|refusal| json!({"error": {"code": refusal.code, "message": refusal.message}}));
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("ok".to_owned(), ok.into());
+    }
+    format!("{answer}\n")
+}
+
+/// Asks the running app, as its owner's tools do; returns the members of its answer.
+///
+/// # Errors
+/// A sentence: there is no app, or it refuses.
+pub fn ask(state: &StateDir, request: &Value) -> Result<Value, String> {
+    let path = state.control_socket();
+    let broken = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let stream = connect_unix(&path, limits::EXEC_LINE_DEADLINE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            format!("no app runs here ({}); start it with `openclaw app`", path.display())
+        }
+        _ => broken(&error),
+    })?;
+    if socket::peer_uid(stream.as_fd()).ok() != Some(process::effective_uid()) {
+        return Err(broken(&"it is another user's program that serves there; nothing was sent"));
+    }
+    let (stream, deadline) = (Stream::unix(stream), Instant::now() + limits::EXEC_ANSWER_DEADLINE);
+    stream.write_until(format!("{request}\n").as_bytes(), deadline).map_err(|error| broken(&error))?;
+    let mut reader = LineReader::new(&stream, limits::EXEC_ANSWER_BYTES);
+    let line = reader.next_line(deadline).map_err(|error| broken(&error))?;
+    let answer: Value = serde_json::from_slice(&line).map_err(|error| broken(&error))?;
+    if answer.get("ok") == Some(&Value::Bool(true)) {
+        return Ok(answer);
+    }
+    let why = answer.pointer("/error/message").and_then(Value::as_str);
+    Err(format!("the app refuses: {}", text::visible(why.unwrap_or("it does not say why"))))
+}
