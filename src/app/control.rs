@@ -122,3 +122,45 @@ pub fn ask(state: &StateDir, request: &Value) -> Result<Value, String> {
     let why = answer.pointer("/error/message").and_then(Value::as_str);
     Err(format!("the app refuses: {}", text::visible(why.unwrap_or("it does not say why"))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::approval::Span;
+    use crate::exec::grants::tests::plan;
+    use crate::state::Environment;
+    use std::os::unix::fs::DirBuilderExt;
+
+    #[test]
+    fn grants_are_listed_and_ended_over_the_socket() {
+        let directory = std::env::temp_dir().join(format!("oc-k-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
+        let variables = [("OPENCLAW_STATE_DIR".into(), directory.clone().into())];
+        let state = StateDir::locate(&Environment::from_variables(None, variables).unwrap()).unwrap();
+        let grants = Arc::<Grants>::default();
+        grants.add(&plan("echo \u{1b}[2J"), Span::Session);
+        grants.add(&plan("id"), Span::Minutes);
+        let lease = SocketLease::bind(&state.control_socket()).unwrap();
+        let listening = start(lease, Controls { grants: Arc::clone(&grants) }).unwrap();
+        let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
+        let expected = json!({"id": "1", "agentId": "main", "sessionKey": "s", "command": "echo $'\\u{1B}[2J'",
+            "span": "this session", "remainingMs": answer["grants"][0]["remainingMs"], "uses": 0});
+        assert_eq!((answer["grants"].as_array().unwrap().len(), &answer["grants"][0]), (2, &expected));
+        assert!(answer["grants"][0]["remainingMs"].as_u64().unwrap() > 1_000_000);
+        let ended = ask(&state, &json!({"type": "grants.revoke", "id": "1"})).unwrap();
+        assert_eq!((&ended["revoked"], grants.list().len()), (&json!(1), 1));
+        let refusal = ask(&state, &json!({"type": "grants.add"})).unwrap_err();
+        assert!(refusal.contains("grants.list, grants.revoke"), "{refusal}");
+        // As many as there can be, each as long as it can be, fit into the answer.
+        for number in 0..limits::GRANTS {
+            let text = format!("{number}{}", "\u{1}".repeat(limits::GRANT_TEXT_BYTES));
+            let (agent_id, session_key) = (Some(text.clone()), Some(text.clone()));
+            grants.add(&crate::exec::plan::Plan { agent_id, session_key, ..plan(&text) }, Span::Minutes);
+        }
+        let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
+        assert_eq!(answer["grants"].as_array().unwrap().len(), limits::GRANTS);
+        drop(listening);
+        assert!(ask(&state, &json!({"type": "grants.list"})).unwrap_err().contains("no app runs here"));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

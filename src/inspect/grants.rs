@@ -45,3 +45,21 @@ pub fn revoked(answer: &Value) -> String {
         Some(count) => format!("{count} grants have ended\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A159: what an agent claims cannot leave its cell.
+    #[test]
+    fn sec_a159_the_table_is_safe_on_a_terminal() {
+        let grant = json!({"id": "1", "agentId": "a\n\u{1b}[2J", "sessionKey": null, "span": "15 minutes",
+            "remainingMs": 60_001, "uses": 3, "command": "echo\nx"});
+        let shown = text(&json!({"ok": true, "grants": [grant]}));
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), 2, "{shown}");
+        assert!(lines[0].starts_with("ID  AGENT"), "{shown}");
+        assert!(lines[1].contains("a\\u{A}\\u{1B}[2J") && lines[1].contains("2 min"), "{shown}");
+        assert!(lines[1].ends_with("3     echo\\u{A}x"), "{shown}");
+    }
+}

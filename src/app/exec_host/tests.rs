@@ -4,6 +4,7 @@ use super::*;
 use crate::identity::envelope::{answer_is_proven, request_mac};
 use crate::protocol::exec_host::exec_line;
 use crate::sys::clock::wall_ms;
+use crate::sys::process;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
 const TOKEN: &str = "a-token-of-some-length";
