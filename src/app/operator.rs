@@ -255,3 +255,20 @@ fn lost_or_nobody(error: &ConnectError) -> Asked {
         Next::Idle | Next::Stop => Asked::Answered(Answer::Nobody(format!("operators cannot be asked: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::queue::tests::question;
+
+    /// A108: the protocol's words promise what cannot be kept here, so no operator is asked.
+    #[test]
+    fn sec_a108_what_cannot_be_bound_is_not_for_operators() {
+        let operators = OperatorDesktop::default();
+        let unbound = Some("its code is in Makefile".to_owned());
+        let unbound = Question { unbound, ..question("q", Duration::from_secs(30)) };
+        let answer = operators.ask(&unbound, Place { number: 1, of: 1 }, &Wake::new().unwrap());
+        let Answer::Nobody(why) = answer else { panic!("{answer:?}") };
+        assert!(why.contains("Makefile") && why.contains("at this machine") && why.contains("allowlist"), "{why}");
+    }
+}
