@@ -279,3 +279,18 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+
+// ---- audit log ----
+
+/// Bytes of one file of the audit log; the next record begins another. ours
+pub const AUDIT_FILE_BYTES: u64 = 8 * 1024 * 1024;
+/// Files of the audit log that are kept, the one being written included. ours
+pub const AUDIT_FILES: usize = 4;
+/// Bytes of a command that the audit log keeps; of a longer one also length and hash. ours
+pub const AUDIT_COMMAND_BYTES: usize = 64 * 1024;
+/// Bytes of every other text in a record. ours, A155
+pub const AUDIT_TEXT_BYTES: usize = 4 * 1024;
+/// Bytes of one record: the command and eleven texts, each of which JSON may double. ours
+pub const AUDIT_RECORD_BYTES: u64 = 256 * 1024;
+/// Notes about an audit log, torn lines for example, that are told one by one. ours
+pub const AUDIT_NOTES: usize = 100;

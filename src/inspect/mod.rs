@@ -1,7 +1,8 @@
-//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, the token. It connects as
+//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, the token, the audit log. It connects as
 //! the official CLI does, without a device, and asks the least scopes.
 
 pub mod approvals;
+pub mod audit;
 pub mod nodes;
 pub mod pairing;
 pub mod run;
