@@ -288,3 +288,18 @@ pub const GRANT_TEXT_BYTES: usize = 2 * 1024;
 pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
 /// Bytes of one request line on the control socket. ours
 pub const CONTROL_LINE_BYTES: usize = 64 * 1024;
+
+// ---- audit log ----
+
+/// Bytes of one file of the audit log; the next record begins another. ours
+pub const AUDIT_FILE_BYTES: u64 = 8 * 1024 * 1024;
+/// Files of the audit log that are kept, the one being written included. ours
+pub const AUDIT_FILES: usize = 4;
+/// Bytes of a command that the audit log keeps; of a longer one also length and hash. ours
+pub const AUDIT_COMMAND_BYTES: usize = 64 * 1024;
+/// Bytes of every other text in a record. ours, A155
+pub const AUDIT_TEXT_BYTES: usize = 4 * 1024;
+/// Bytes of one record: the command and eleven texts, each of which JSON may double. ours
+pub const AUDIT_RECORD_BYTES: u64 = 256 * 1024;
+/// Notes about an audit log, torn lines for example, that are told one by one. ours
+pub const AUDIT_NOTES: usize = 100;

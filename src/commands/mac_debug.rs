@@ -2,7 +2,7 @@
 
 use super::{complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, approvals, grants, nodes, pairing, run as runs, status, token};
+use crate::inspect::{InspectError, Target, approvals, audit, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
 use crate::protocol::policy::Decision;
 use crate::state::{Environment, StateDir, StateError, pause};
@@ -44,6 +44,7 @@ enum Command {
     Pair(Pair),
     Approvals(Approvals),
     Grants(Grants),
+    Audit(Audit),
     Token(Token),
     Pause(Pause),
     Resume(Resume),
@@ -161,6 +162,22 @@ struct Grants {
     id: Option<String>,
 }
 
+/// The audit log of every decision about a command: show the last ones, or verify that none was removed, altered or moved.
+/// verify exits with 1 when the log is broken.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "audit")]
+struct Audit {
+    /// how many decisions to show (default: 20)
+    #[argh(option, default = "20")]
+    last: usize,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// show or verify
+    #[argh(positional)]
+    verb: String,
+}
+
 /// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
 /// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
 /// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
@@ -202,6 +219,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
         Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
         Command::Grants(flags) => grants(&state, &flags),
+        Command::Audit(flags) => audit(&state, &flags),
         command => look(Target::new(state, &environment, url.as_deref())?, command),
     });
     match result {
@@ -238,7 +256,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
-        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) => Ok(ExitCode::SUCCESS),
+        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) | Command::Audit(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -336,5 +354,17 @@ fn grants(state: &StateDir, flags: &Grants) -> Result<ExitCode, InspectError> {
         _ => {
             Err(InspectError::Usage("say `grants list`, or `grants revoke` and the id of a grant or `all`".to_owned()))
         }
+    }
+}
+
+fn audit(state: &StateDir, flags: &Audit) -> Result<ExitCode, InspectError> {
+    match flags.verb.as_str() {
+        "show" => Ok(print(&audit::show(state, flags.last)?, flags.json, audit::show_text)),
+        "verify" => {
+            let found = audit::verify(state)?;
+            let printed = print(&found, flags.json, audit::verify_text);
+            Ok(if found.get("ok") == Some(&Value::Bool(true)) { printed } else { ExitCode::FAILURE })
+        }
+        other => Err(InspectError::Usage(format!("`audit {other}` is not known; say show or verify"))),
     }
 }

@@ -1,7 +1,8 @@
-//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, grants, the token. It connects as
-//! the official CLI does, without a device, and asks the least scopes.
+//! What `mac-debug` looks at and asks for: status, nodes, runs, invokes, pairing, approvals, grants, the audit log, the
+//! token. It connects as the official CLI does, without a device, and asks the least scopes.
 
 pub mod approvals;
+pub mod audit;
 pub mod grants;
 pub mod nodes;
 pub mod pairing;

@@ -50,6 +50,8 @@ pub enum StateError {
         /// What is wrong and what to do; never a secret's text.
         what: String,
     },
+    /// The audit log cannot be written, so nothing may start.
+    Audit(Box<StateError>),
     /// There is no shared secret yet and this caller may not make one.
     NoSharedSecret,
 }
@@ -89,6 +91,7 @@ impl fmt::Display for StateError {
             }
             Self::AlreadyHeld { path, pid: None } => write!(f, "already running (lock {})", path.display()),
             Self::Setting { name, what } => write!(f, "{name}: {what}"),
+            Self::Audit(error) => write!(f, "the audit log cannot be written: {error}; free space or repair it"),
             Self::NoSharedSecret => f.write_str(
                 "there is no gateway token yet; start `openclaw app` or `openclaw gateway` once, or set OPENCLAW_GATEWAY_TOKEN",
             ),

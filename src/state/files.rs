@@ -99,12 +99,18 @@ pub fn stamp(path: &Path) -> Result<Option<Stamp>, StateError> {
 /// # Errors
 /// The file or its directory is not what it should be, or the system refused.
 pub fn read(path: &Path, care: Care) -> Result<Option<Contents>, StateError> {
+    let Some(mut file) = open(path, OpenOptions::new().read(true), care)? else { return Ok(None) };
+    read_checked(&mut file, path, care).map(Some)
+}
+
+/// Opens a file that passes every check of [`read`] but the one of its size; a created one has mode 0600.
+pub(super) fn open(path: &Path, options: &mut OpenOptions, care: Care) -> Result<Option<File>, StateError> {
     if !parent_is_safe(path)? {
         return Ok(None);
     }
     // NONBLOCK: opening a FIFO must not wait for its writer.
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let file = match options.mode(FILE_MODE).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
@@ -113,7 +119,7 @@ pub fn read(path: &Path, care: Care) -> Result<Option<Contents>, StateError> {
         Err(error) => return Err(StateError::io("open", path, error)),
     };
     check_file(&file, path, care)?;
-    read_checked(&mut file, path, care).map(Some)
+    Ok(Some(file))
 }
 
 fn bound(care: Care) -> u64 {
@@ -129,7 +135,7 @@ fn read_checked(file: &mut File, path: &Path, care: Care) -> Result<Contents, St
         std::io::Seek::rewind(file).map_err(failed)?;
         (&*file).take(bound(care) + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > bound(care) {
-            return Err(too_large(path, care));
+            return Err(StateError::broken(path, format!("it is larger than {} bytes", bound(care))));
         }
         let stamp = Stamp::of(&file.metadata().map_err(failed)?);
         if stamp == before {
@@ -140,10 +146,6 @@ fn read_checked(file: &mut File, path: &Path, care: Care) -> Result<Contents, St
 }
 
 const READ_ATTEMPTS: usize = 4;
-
-fn too_large(path: &Path, care: Care) -> StateError {
-    StateError::broken(path, format!("it is larger than {} bytes", bound(care)))
-}
 
 fn check_file(file: &File, path: &Path, care: Care) -> Result<(), StateError> {
     let metadata = file.metadata().map_err(|error| StateError::io("look at", path, error))?;
@@ -156,9 +158,6 @@ fn check_file(file: &File, path: &Path, care: Care) -> Result<(), StateError> {
     }
     if metadata.nlink() != 1 {
         return refuse("it has a second name (hard link); copy it and put the copy there");
-    }
-    if metadata.size() > bound(care) {
-        return Err(too_large(path, care));
     }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 == 0 {

@@ -1,7 +1,7 @@
 //! Locks that end with their holder: `flock`, never `fcntl`, whose locks vanish with any close in
 //! the process (NOTES "One process, several roles").
 
-use super::{StateError, files};
+use super::{Care, StateError, files};
 use crate::limits;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -26,7 +26,7 @@ impl InstanceLock {
     /// [`StateError::AlreadyHeld`] with the holder's process id; or the system refused.
     pub fn take(path: &Path) -> Result<Self, StateError> {
         let mut file = open(path)?;
-        if !lock_until(&file, path, Instant::now() + GLANCE)? {
+        if !lock_until(&file, path, GLANCE, File::try_lock)? {
             return Err(StateError::AlreadyHeld { path: path.to_owned(), pid: read_pid(&mut file) });
         }
         let written = file
@@ -49,16 +49,26 @@ impl InstanceLock {
     }
 }
 
-/// False if somebody else holds the lock until `deadline`.
-fn lock_until(file: &File, path: &Path, deadline: Instant) -> Result<bool, StateError> {
+/// False if somebody else holds the lock for longer than `wait`.
+fn lock_until(
+    file: &File,
+    path: &Path,
+    wait: Duration,
+    try_lock: fn(&File) -> Result<(), TryLockError>,
+) -> Result<bool, StateError> {
+    let deadline = Instant::now() + wait;
     loop {
-        match file.try_lock() {
+        match try_lock(file) {
             Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(StateError::io("lock", path, error)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(false),
             Err(TryLockError::WouldBlock) => std::thread::sleep(RETRY),
         }
     }
+}
+
+fn lock_of(document: &Path) -> PathBuf {
+    files::beside(document, ".lock")
 }
 
 fn open(path: &Path) -> Result<File, StateError> {
@@ -77,7 +87,7 @@ fn read_pid(file: &mut File) -> Option<u32> {
 #[derive(Debug)]
 pub struct DocumentLock {
     document: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl DocumentLock {
@@ -88,16 +98,33 @@ impl DocumentLock {
     /// [`StateError::Busy`]; an unsafe directory; or the system refused.
     pub fn take(document: &Path) -> Result<Self, StateError> {
         files::ensure_parent(document)?;
-        let path = files::beside(document, ".lock");
-        let file = open(&path)?;
-        if !lock_until(&file, &path, Instant::now() + limits::DOCUMENT_LOCK_WAIT)? {
+        let path = lock_of(document);
+        Self::hold(document, open(&path)?, File::try_lock)
+    }
+
+    /// Keeps writers away for a look at what several of them write. Creates nothing: `None` if nobody has written yet.
+    ///
+    /// # Errors
+    /// Those of [`DocumentLock::take`].
+    pub fn share(document: &Path) -> Result<Option<Self>, StateError> {
+        let file = files::open(&lock_of(document), OpenOptions::new().read(true), Care::Inspect)?;
+        file.map(|file| Self::hold(document, file, File::try_lock_shared)).transpose()
+    }
+
+    fn hold(document: &Path, file: File, try_lock: fn(&File) -> Result<(), TryLockError>) -> Result<Self, StateError> {
+        if !lock_until(&file, &lock_of(document), limits::DOCUMENT_LOCK_WAIT, try_lock)? {
             return Err(StateError::Busy { path: document.to_owned() });
         }
-        Ok(Self { document: document.to_owned(), _file: file })
+        Ok(Self { document: document.to_owned(), file })
     }
 
     /// The document that may be written.
     pub fn document(&self) -> &Path {
         &self.document
+    }
+
+    /// The lock's own file; what stands in it is its holder's.
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 }

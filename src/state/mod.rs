@@ -1,6 +1,7 @@
 //! What lies on disk: paths, atomic 0600 writes, locks, config, approvals document, stores.
 
 pub mod approvals;
+pub mod audit;
 pub mod config;
 pub mod device_key;
 pub mod device_tokens;

@@ -20,7 +20,9 @@ const DEVICES_PAIRED: &str = "devices/paired.json";
 const DEVICES_PENDING: &str = "devices/pending.json";
 const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
-const DOCUMENTS: [&str; 13] = [
+/// Newest first.
+const AUDIT: [&str; limits::AUDIT_FILES] = ["audit.jsonl", "audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl"];
+const DOCUMENTS: [&str; 17] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
@@ -34,6 +36,10 @@ const DOCUMENTS: [&str; 13] = [
     DeviceOwner::NodeHost.tokens(),
     DeviceOwner::App.key(),
     DeviceOwner::App.tokens(),
+    AUDIT[0],
+    AUDIT[1],
+    AUDIT[2],
+    AUDIT[3],
 ];
 
 /// Directories of [`DOCUMENTS`]; a loosened one is repaired at start.
@@ -228,6 +234,11 @@ impl StateDir {
     /// Node surfaces that wait for approval.
     pub fn nodes_pending(&self) -> PathBuf {
         self.documents.join(NODES_PENDING)
+    }
+
+    /// The files of the audit log, newest first.
+    pub fn audit(&self) -> [PathBuf; limits::AUDIT_FILES] {
+        AUDIT.map(|name| self.documents.join(name))
     }
 
     /// The exec socket.
