@@ -14,9 +14,8 @@
 
 use crate::desktop::Desktop;
 use crate::exec::analysis::Host;
-use crate::exec::approval::{Answer, Person, Question};
-use crate::exec::document::DocumentPolicy;
-use crate::exec::grants::Grants;
+use crate::exec::approval::{Answer, Guards, Person, Question};
+use crate::exec::document::{DocumentPolicy, Settings};
 use crate::log;
 use crate::state::StateDir;
 use crate::state::approvals::ApprovalsDocument;
@@ -75,7 +74,7 @@ impl AppHost {
     ///
     /// # Errors
     /// See [`AppError`]; nothing is served then.
-    pub fn start(state: &StateDir, desktop: Box<dyn Desktop>) -> Result<Self, AppError> {
+    pub fn start(state: &StateDir, desktop: Box<dyn Desktop>, settings: Settings) -> Result<Self, AppError> {
         let document = Arc::new(ApprovalsDocument::new(state));
         if let Err(error) = document.ensure().and_then(|()| document.socket_token().map(drop)) {
             // It denies everything and is never overwritten (A139). The app still runs, so that it
@@ -84,17 +83,18 @@ impl AppHost {
         }
         // Our own node relays for callers whom this socket cannot see, so an agent's name is a claim
         // here too and only ever tightens (stricter than the catalogue's row A55).
-        let policy = DocumentPolicy { document: Arc::clone(&document), trusts_agent: false };
+        let policy = DocumentPolicy { document: Arc::clone(&document), trusts_agent: false, settings };
         let host = Host::of_this_process(process::found_open_files());
-        let grants = Arc::<Grants>::default();
+        let guards = Arc::new(Guards::new(state));
+        log!("app", "commands are fenced by: {}", guards.fencer.mechanism());
         let queue = ApprovalQueue::new(desktop);
         let person: Arc<dyn Person> = Arc::new(UnlessPaused { document: Arc::clone(&document), queue });
         let services = Services {
             token: Box::new(move || document.socket_token().map_err(|error| error.to_string())),
-            runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person))),
+            runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards))),
             person: Arc::clone(&person),
         };
-        let controls = Controls { grants: Arc::clone(&grants) };
+        let controls = Controls { grants: Arc::clone(&guards.grants) };
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;

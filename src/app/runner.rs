@@ -2,7 +2,7 @@
 
 use super::exec_host::Runner;
 use crate::exec::analysis::Host;
-use crate::exec::approval::{Context, Origin, Person, authorise};
+use crate::exec::approval::{Context, Guards, Origin, Person, authorise};
 use crate::exec::document::DocumentPolicy;
 use crate::exec::progress::Listener;
 use crate::exec::run::{RunOutcome, run};
@@ -19,13 +19,14 @@ pub struct CommandRunner {
     host: Host,
     policy: DocumentPolicy,
     person: Arc<dyn Person>,
+    guards: Arc<Guards>,
     running: AtomicUsize,
 }
 
 impl CommandRunner {
     /// Commands run in `host`, `policy` judges them, `person` is asked.
-    pub fn new(host: Host, policy: DocumentPolicy, person: Arc<dyn Person>) -> Self {
-        Self { host, policy, person, running: AtomicUsize::new(0) }
+    pub fn new(host: Host, policy: DocumentPolicy, person: Arc<dyn Person>, guards: Arc<Guards>) -> Self {
+        Self { host, policy, person, guards, running: AtomicUsize::new(0) }
     }
 
     /// A place among the commands that run at once.
@@ -55,6 +56,7 @@ impl Runner for CommandRunner {
             prepared: None,
             // The permission is the AppKit backend's to know (part 4).
             screen_recording: false,
+            guards: &self.guards,
         };
         let authorised = authorise(request, &context, self.person.as_ref(), end)?;
         let _place = self.place()?;

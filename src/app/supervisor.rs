@@ -7,7 +7,7 @@ use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
-use crate::exec::document::DocumentPolicy;
+use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
@@ -86,14 +86,15 @@ enum Attached {
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
     let AppOptions { state, config, ask, tcp } = options;
     let operators = OperatorDesktop::default();
-    let host = AppHost::start(&state, ask.open(&operators)).map_err(SupervisorError::Host)?;
+    let settings = Settings::of(&config.exec);
+    let host = AppHost::start(&state, ask.open(&operators), settings.clone()).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let local = match config.mode {
         GatewayMode::Local => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            Some(start_local(&state, config, tcp, &approvals, editor, &operators)?)
+            Some(start_local(&state, config, tcp, &approvals, editor, &operators, settings)?)
         }
         GatewayMode::Remote => {
             operators.set_route(None);
@@ -148,6 +149,7 @@ fn start_local(
     approvals: &Arc<ApprovalsDocument>,
     policy_editor: PolicyEditor,
     operators: &OperatorDesktop,
+    settings: Settings,
 ) -> Result<Local, SupervisorError> {
     let device =
         Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
@@ -181,7 +183,7 @@ fn start_local(
         credentials: read_again(),
         pins: Some(Arc::clone(&pins)),
         host: Host::of_this_process(process::found_open_files()),
-        policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false }),
+        policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
     };

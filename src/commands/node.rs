@@ -4,7 +4,8 @@ use super::{failed, is_run, locate, usage};
 use crate::app::supervisor::credential_source;
 use crate::client::Endpoint;
 use crate::exec::analysis::Host;
-use crate::exec::document::DocumentPolicy;
+use crate::exec::approval::Guards;
+use crate::exec::document::{DocumentPolicy, Settings};
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
@@ -154,7 +155,7 @@ fn options(
     let token = Box::new(move || token_of.socket_token().map_err(|error| error.to_string()));
     let exec_host = match exec_host {
         ExecHostWord::App => ExecHost::App(ExecHostClient::new(state.exec_socket(), token, flags.exec_host_peer.0)),
-        ExecHostWord::Local => ExecHost::Local,
+        ExecHostWord::Local => ExecHost::Local(Arc::new(Guards::new(state))),
     };
     Ok(NodeOptions {
         endpoint,
@@ -165,7 +166,11 @@ fn options(
         credentials: credential_source(state, config),
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
-        policy: Arc::new(DocumentPolicy { document: Arc::clone(&approvals), trusts_agent: false }),
+        policy: Arc::new(DocumentPolicy {
+            document: Arc::clone(&approvals),
+            trusts_agent: false,
+            settings: Settings::of(&config.exec),
+        }),
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
     })

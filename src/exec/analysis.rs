@@ -1,20 +1,20 @@
-//! From a request to a plan: what argv[0] really names, where it would run, with which
-//! environment, and whether it is a command of its own. Source: spec exec (d.1), (d.2), (d.5).
-//!
-//! This first version looks into no wrapper: everything that could start something else is
-//! [`Form::Indirect`] or [`Form::Shell`] and can only be allowed by a person who sees all of it.
+//! From a request to a plan: what its words really name, where it would run, with which environment,
+//! and in which steps. Source: spec exec (d.1), (d.2), (d.5); issue part 2, points 1 and 2.
 
 use super::plan::{
-    After, BoundFile, CwdProblem, Directory, Executable, FileIdentity, Form, Nature, NotUnderstood, Plan, Program,
-    Sink, Stage, Step, Subject, Work, directory_identity,
+    After, Builtin, CwdProblem, Directory, Executable, Form, Nature, NotUnderstood, Plan, Program, Sink, Stage, Step,
+    Work, directory_identity,
 };
-use super::{display, env};
+use super::shell::{self, SimpleCommand, Surroundings};
+use super::subject::{self, Place};
+use super::{display, env, identity};
+use crate::limits;
 use crate::protocol::node::RunRequest;
 use crate::protocol::policy::Refusal;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a command finds around it, as far as it is not the request's business.
 #[derive(Clone, Debug)]
@@ -66,31 +66,24 @@ impl Host {
     }
 
     /// Looks `name` up as the kernel and a shell would: with a `/` it is a path (relative to
-    /// `cwd`, a leading `~/` is home), else the first executable regular file of the search path.
-    /// The name is taken byte for byte (A68).
-    pub fn resolve(&self, name: &str, cwd: &Path) -> Option<Executable> {
+    /// `directory`, a leading `~/` is home), else the first executable regular file of the search path.
+    /// The name is taken byte for byte (A68). Links are resolved by the kernel, not as text.
+    pub fn resolve(&self, name: &str, directory: &Path) -> Option<Executable> {
+        identity::executable(&self.find(name, directory)?, &|name| self.find(name, directory))
+    }
+
+    /// The path by which a program is found, links not resolved.
+    pub fn find(&self, name: &str, directory: &Path) -> Option<PathBuf> {
+        let is_program = |path: &PathBuf| path.is_file() && sys::spawn::is_executable(path);
         if let Some(rest) = name.strip_prefix("~/") {
-            return executable(&self.home.join(rest.trim_start_matches('/')));
+            return Some(self.home.join(rest.trim_start_matches('/'))).filter(is_program);
         }
         if name.contains('/') {
-            // `join` keeps `..` as it is: the kernel resolves it behind links, not as text.
-            return executable(&cwd.join(name));
+            return Some(directory.join(name)).filter(is_program);
         }
-        if name.is_empty() {
-            return None;
-        }
-        self.search_path.iter().find_map(|directory| executable(&directory.join(name)))
+        let named = Some(name).filter(|name| !name.is_empty())?;
+        self.search_path.iter().map(|folder| folder.join(named)).find(is_program)
     }
-}
-
-fn executable(path: &Path) -> Option<Executable> {
-    // A trailing `/` or `/.` must not name a file.
-    let path = path.canonicalize().ok()?;
-    let metadata = std::fs::symlink_metadata(&path).ok()?;
-    (metadata.is_file() && sys::spawn::is_executable(&path)).then(|| Executable {
-        file: BoundFile { identity: FileIdentity::of(&metadata), path, sha256: None },
-        interpreters: Vec::new(),
-    })
 }
 
 /// The original's own folders below home. Source: spec mac-app §1.11.
@@ -166,30 +159,28 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     let argv = &request.command;
     let first = argv.first().filter(|first| !first.trim().is_empty());
     let Some(first) = first else { return Err(Refusal::invalid("command required")) };
-    let command_text = display::canonical(argv);
-    let inline = inline_text(argv);
     if !request.raw_command.as_deref().is_none_or(|raw| raw_command_agrees(argv, raw)) {
         return Err(Refusal::invalid("INVALID_REQUEST: rawCommand does not match command"));
     }
     let (cwd, cwd_identity) = working_directory(request.cwd.as_deref(), host);
     let executable = host.resolve(first, &cwd);
-    let form = form(argv, executable.as_ref());
-    if names(argv, executable.as_ref()).any(|name| name == "env") {
+    if subject::names(first, executable.as_ref()).iter().any(|name| name == "env") {
         env::judge_assignments(argv.get(1..).unwrap_or_default())?;
     }
     let overrides = match &request.env {
         Some(overrides) => env::judge_overrides(overrides)?,
         None => BTreeMap::new(),
     };
-    Ok(Plan {
+    let form = if subject::is_shell(first, executable.as_ref()) { Form::Shell } else { Form::Direct };
+    let mut plan = Plan {
         argv: argv.clone(),
         home: host.home.clone(),
-        work: work(argv, executable.as_ref(), form, cwd_identity.ok().map(|identity| (cwd.clone(), identity))),
         form,
         env: env::child_env(host, &overrides, form),
         overrides,
-        command_preview: inline.map(str::to_owned),
-        command_text,
+        command_preview: inline_text(argv).map(str::to_owned),
+        command_text: display::canonical(argv),
+        work: work(argv, executable.as_ref(), host, &cwd, cwd_identity.ok()),
         executable,
         cwd,
         cwd_identity,
@@ -197,36 +188,206 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
         session_key: request.session_key.clone(),
         timeout: request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis),
         needs_screen_recording: request.needs_screen_recording,
-    })
+    };
+    if let Some(name) = &request.argv0 {
+        restore_argv0(&mut plan, name, host);
+    }
+    Ok(plan)
 }
 
-/// Of a command of its own: one step of one stage.
+/// What the program saw as its own name before a plan put its path there. Believed only of a name that
+/// leads to the same program now.
+fn restore_argv0(plan: &mut Plan, name: &str, host: &Host) {
+    if host.resolve(name, &plan.cwd) != plan.executable {
+        return;
+    }
+    if let Work::Steps(steps) = &mut plan.work
+        && let [Step { stages, .. }] = steps.as_mut_slice()
+        && let [stage] = stages.as_mut_slice()
+        && stage.argv == plan.argv
+        && let Some(first) = stage.argv.first_mut()
+    {
+        *first = name.to_owned();
+    }
+}
+
 fn work(
     argv: &[String],
     executable: Option<&Executable>,
-    form: Form,
-    directory: Option<(PathBuf, (u64, u64))>,
+    host: &Host,
+    cwd: &Path,
+    cwd_identity: Option<(u64, u64)>,
 ) -> Work {
-    if form != Form::Direct {
-        return Work::Opaque(NotUnderstood { reason: "it starts other programs".to_owned(), position: 0 });
+    let place = Place { host, directory: cwd, in_shell_text: false, after_cd: false };
+    let directory = cwd_identity.map(|identity| Directory { path: cwd.to_owned(), identity });
+    if let (Some(text), Some(directory)) = (subject::shell_text(argv, &place), &directory) {
+        return read_text(text, host, directory.clone()).map_or_else(Work::Opaque, Work::Steps);
     }
-    let subject = Subject {
-        argv: argv.to_vec(),
-        executable: executable.cloned(),
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
-    };
     let stage = Stage {
+        subject: subject::judge(argv, &place),
         argv: argv.to_vec(),
         program: executable.cloned().map_or(Program::Missing, Program::File),
         stdout: Sink::Output,
         stderr: Sink::Error,
-        subject,
     };
-    let directory = directory.map(|(path, identity)| Directory { path, identity });
     Work::Steps(vec![Step { after: After::Always, is_negated: false, directory, stages: vec![stage] }])
+}
+
+/// Reads a shell's text, to be started in `directory`, as steps that we can do without the shell.
+///
+/// # Errors
+/// Why that cannot be, and where in the text.
+pub fn read_text(text: &str, host: &Host, directory: Directory) -> Result<Vec<Step>, NotUnderstood> {
+    Reader::new(host, directory).read(text)
+}
+
+struct Reader<'a> {
+    host: &'a Host,
+    home: String,
+    /// Where the next step starts.
+    directory: Directory,
+    has_changed_directory: bool,
+    /// The last `cd` may not happen: only what `&&` makes depend on it may follow.
+    is_conditional: bool,
+    /// Every step so far was a `cd` that cannot fail.
+    is_certain: bool,
+    /// A program has run by now, so files may have changed.
+    has_run: bool,
+    /// What is left for globs.
+    names: usize,
+    deadline: Instant,
+}
+
+impl<'a> Reader<'a> {
+    fn new(host: &'a Host, directory: Directory) -> Self {
+        Self {
+            host,
+            home: host.home.to_string_lossy().into_owned(),
+            directory,
+            has_changed_directory: false,
+            is_conditional: false,
+            is_certain: true,
+            has_run: false,
+            names: limits::GLOB_NAMES,
+            deadline: Instant::now() + limits::GLOB_TIME,
+        }
+    }
+
+    fn read(mut self, text: &str) -> Result<Vec<Step>, NotUnderstood> {
+        shell::parse(text)?.steps.into_iter().map(|pipeline| self.step(&pipeline)).collect()
+    }
+
+    fn step(&mut self, pipeline: &shell::Pipeline) -> Result<Step, NotUnderstood> {
+        let position = pipeline.commands.first().map_or(0, |command| command.position);
+        if self.is_conditional && pipeline.after != After::Success {
+            return not_understood("the directory depends on whether an earlier command succeeds", position);
+        }
+        let here = self.directory.clone();
+        let mut stages = Vec::with_capacity(pipeline.commands.len());
+        let mut changed = None;
+        for command in &pipeline.commands {
+            let argv = self.expand(command)?;
+            if argv.first().is_some_and(|name| name == "cd") {
+                if pipeline.commands.len() > 1 || pipeline.is_negated || pipeline.after == After::Failure {
+                    return not_understood("`cd` anywhere but by itself or before `&&`", command.position);
+                }
+                changed = Some(self.change_to(&argv, command.position)?);
+            }
+            stages.push(self.stage(argv, command)?);
+        }
+        match changed {
+            Some(directory) => {
+                self.is_conditional |= pipeline.after == After::Success && !self.is_certain;
+                self.is_certain |= pipeline.after == After::Always;
+                self.directory = directory;
+                self.has_changed_directory = true;
+            }
+            None => {
+                self.is_certain = false;
+                self.has_run |= stages.iter().any(|stage| matches!(stage.program, Program::File(_)));
+            }
+        }
+        Ok(Step { after: pipeline.after, is_negated: pipeline.is_negated, directory: Some(here), stages })
+    }
+
+    fn expand(&mut self, command: &SimpleCommand) -> Result<Vec<String>, NotUnderstood> {
+        let mut around = Surroundings {
+            home: &self.home,
+            directory: &self.directory.path,
+            names: self.names,
+            deadline: self.deadline,
+        };
+        let argv = command.expand(&mut around)?;
+        if self.has_run && around.names < self.names {
+            return not_understood("file names that an earlier command may have changed", command.position);
+        }
+        self.names = around.names;
+        Ok(argv)
+    }
+
+    /// Where `cd` leads: known now and checked again before the run, as every directory is.
+    fn change_to(&self, argv: &[String], position: usize) -> Result<Directory, NotUnderstood> {
+        let target = match argv.get(1..).unwrap_or_default() {
+            [] => self.home.as_str(),
+            [target] if !target.starts_with('-') && !target.is_empty() => target.as_str(),
+            [dashes, target] if dashes == "--" => target.as_str(),
+            _ => return not_understood("an option of `cd`", position),
+        };
+        // A shell goes back as text, the kernel behind a link: they agree only on leading ones.
+        let is_back = |part: &&str| *part == "..";
+        if target.split('/').skip_while(is_back).any(|part| part == "..") {
+            return not_understood("`..` behind a name in `cd`", position);
+        }
+        if self.has_run && !Path::new(target).is_absolute() && !self.directory.path.join(target).exists() {
+            return not_understood("a directory that an earlier command may make", position);
+        }
+        let path = self.directory.path.join(target).canonicalize();
+        let found = path.and_then(|path| Ok(Directory { identity: directory_identity(&path)?, path }));
+        found.or_else(|_| not_understood("`cd` to a directory that is not there", position))
+    }
+
+    fn stage(&self, argv: Vec<String>, command: &SimpleCommand) -> Result<Stage, NotUnderstood> {
+        let directory = &self.directory.path;
+        let place =
+            Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
+        let subject = subject::judge(&argv, &place);
+        let name = argv.first().map(String::as_str).unwrap_or_default();
+        let position = command.position;
+        if subject::is_shell_word(name) && subject.nature != Nature::SafeBuiltin {
+            return not_understood(&format!("`{name}` means something to a shell only"), position);
+        }
+        // `command NAME` is NAME.
+        let argv = if name == "command" { subject.argv.clone() } else { argv };
+        let name = argv.first().map(String::as_str).unwrap_or_default();
+        let program = match builtin(name).filter(|_| subject.nature == Nature::SafeBuiltin) {
+            Some(builtin) => Program::Builtin(builtin),
+            None => {
+                let Some(program) = self.host.resolve(name, directory) else {
+                    return not_understood(&format!("`{name}` is not in the search path"), position);
+                };
+                // What an earlier command makes or changes is the shell's business.
+                if self.has_run && name.contains('/') && program.file.sha256.is_some() {
+                    return not_understood(&format!("`{name}`, which an earlier command may change"), position);
+                }
+                Program::File(program)
+            }
+        };
+        Ok(Stage { argv, program, stdout: command.stdout, stderr: command.stderr, subject })
+    }
+}
+
+/// What we do ourselves; `test` and `[` are programs of the system.
+fn builtin(name: &str) -> Option<Builtin> {
+    match name {
+        "true" | ":" | "cd" => Some(Builtin::True),
+        "false" => Some(Builtin::False),
+        "pwd" => Some(Builtin::Pwd),
+        _ => None,
+    }
+}
+
+fn not_understood<T>(reason: &str, position: usize) -> Result<T, NotUnderstood> {
+    Err(NotUnderstood { reason: reason.to_owned(), position })
 }
 
 /// The canonical directory, or what is wrong with the one that was named. Without a name it is
@@ -253,108 +414,12 @@ fn working_directory(named: Option<&str>, host: &Host) -> (PathBuf, Result<(u64,
     }
 }
 
-/// Shells, whatever language they speak. Source: spec exec (d.5), and their usual second names.
-#[rustfmt::skip]
-const SHELLS: &[&str] = &[
-    "sh", "ash", "bash", "dash", "fish", "ksh", "lksh", "mksh", "oksh", "pdksh", "posh", "rbash", "rksh", "rzsh",
-    "static-sh", "yash", "zsh", "csh", "tcsh", "osh", "ysh", "elvish", "nu", "xonsh", "ion", "cmd", "powershell",
-    "pwsh", "busybox", "toybox",
-];
-
-/// Programs that start the program their arguments name. Source: spec exec (d.5), with the kinds
-/// that it leaves out: tracers, loaders, job starters.
-#[rustfmt::skip]
-const CARRIERS: &[&str] = &[
-    "env", "nice", "nohup", "timeout", "stdbuf", "time", "flock", "caffeinate", "sandbox-exec", "arch", "xcrun",
-    "command", "builtin", "exec", "eval", "source", "sudo", "sudoedit", "doas", "su", "sg", "newgrp", "pkexec",
-    "runuser", "gosu", "chroot", "setsid", "setpriv", "ionice", "chrt", "taskset", "numactl", "unshare", "nsenter",
-    "bwrap", "firejail", "proot", "systemd-run", "script", "watch", "unbuffer", "xvfb-run", "proxychains", "torify",
-    "torsocks", "linux32", "linux64", "setarch", "cpulimit", "catchsegv", "eatmydata", "xargs", "parallel",
-    "fakeroot", "dbus-run-session", "dbus-launch", "ssh-agent", "strace", "ltrace", "perf", "valgrind", "gdb", "lldb",
-    "dtrace", "dtruss", "capsh", "runcon", "prlimit", "choom", "at", "batch", "entr", "open", "launchctl",
-    "start-stop-daemon", "run-parts", "pipesz", "coreutils",
-];
-
-/// Package managers run programs and scripts of packages. Source: spec exec (d.5).
-#[rustfmt::skip]
-const PACKAGE_CARRIERS: &[&str] = &[
-    "npm", "npx", "pnpm", "pnpx", "yarn", "bun", "bunx", "deno", "corepack", "uv", "uvx", "pipx", "poetry", "bundle",
-    "rake",
-];
-
-/// Programs whose arguments are a program text. Source: spec exec (d.5) "Inline interpreter code".
-const TEXT_INTERPRETERS: &[&str] =
-    &["awk", "gawk", "mawk", "nawk", "sed", "gsed", "make", "gmake", "osascript", "expect", "ed", "ghc", "erl"];
-
-/// Interpreters that read a program file, or text after an option. Source: spec exec (d.5).
-#[rustfmt::skip]
-const FILE_INTERPRETERS: &[&str] = &[
-    "python", "pypy", "node", "nodejs", "tsx", "ts-node", "perl", "ruby", "irb", "php", "lua", "luajit", "tclsh",
-    "wish", "r", "rscript", "julia", "elixir", "iex", "guile", "groovy", "scala", "clojure", "clj", "raku", "java",
-    "jshell", "racket", "sbcl", "ocaml", "swift",
-];
-
-/// `find` is a command of its own as long as it starts nothing.
-const FIND_ACTIONS: &[&str] = &["-exec", "-execdir", "-ok", "-okdir"];
-
-/// The form, judged by what the caller called the program and by what it really is: either of the
-/// two names is enough to make it indirect (a link `tool` to `bash`, a link `sh` to a tool).
-fn form(argv: &[String], executable: Option<&Executable>) -> Form {
-    let of = |name: String| {
-        let arguments = argv.get(1..).unwrap_or_default();
-        let name = name.as_str();
-        if SHELLS.contains(&name) {
-            Form::Shell
-        } else if CARRIERS.contains(&name)
-            || PACKAGE_CARRIERS.contains(&name)
-            || TEXT_INTERPRETERS.contains(&name)
-            || is_loader(name)
-            || (name == "find" && arguments.iter().any(|argument| FIND_ACTIONS.contains(&argument.as_str())))
-            || (FILE_INTERPRETERS.contains(&name) && arguments.first().is_none_or(|first| first.starts_with('-')))
-        {
-            Form::Indirect
-        } else {
-            Form::Direct
-        }
-    };
-    let forms: Vec<Form> = names(argv, executable).map(of).collect();
-    [Form::Shell, Form::Indirect].into_iter().find(|form| forms.contains(form)).unwrap_or(Form::Direct)
-}
-
-/// The dynamic loader runs the program that it is given.
-fn is_loader(name: &str) -> bool {
-    name.starts_with("ld-linux") || name.starts_with("ld-musl") || matches!(name, "ld" | "ld.so" | "dyld")
-}
-
-/// Whether the program is an interpreter, so that allowing it for ever would allow whatever its
-/// program file holds later. Source: spec exec (c.5).
-pub fn is_interpreter(plan: &Plan) -> bool {
-    names(&plan.argv, plan.executable.as_ref())
-        .any(|name| FILE_INTERPRETERS.contains(&name.as_str()) || TEXT_INTERPRETERS.contains(&name.as_str()))
-}
-
-/// The names a program goes by, as the lists above spell them.
-fn names<'a>(argv: &'a [String], executable: Option<&'a Executable>) -> impl Iterator<Item = String> + 'a {
-    let called = argv.first().map(|first| first.rsplit('/').next().unwrap_or(first).to_owned());
-    let real = executable
-        .and_then(|executable| executable.file.path.file_name())
-        .map(|name| name.to_string_lossy().into_owned());
-    [called, real].into_iter().flatten().flat_map(|name| {
-        // Also a name with a version (`python3.11`, `bash-5.2`), an ending, or GNU's `g` on macOS.
-        let lower = name.trim().to_lowercase();
-        let lower = lower.strip_suffix(".exe").unwrap_or(&lower).to_owned();
-        let plain = lower.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '_')).to_owned();
-        let without_g = plain.strip_prefix('g').unwrap_or(&plain).to_owned();
-        [lower, plain, without_g]
-    })
-}
-
 /// The text that a shell is told to run, when nothing else decides what it means: `sh -c TEXT`
 /// with options in front and nothing behind. A login or interactive shell reads its start-up files
 /// first and is none of these, except `sh -lc`, as old gateways send it. Source: spec exec (d.1),
 /// (d.5) "Option scanning"; vectors `argv-allowlist`.
 fn inline_text(argv: &[String]) -> Option<&str> {
-    if !names(argv, None).any(|name| SHELLS.contains(&name.as_str())) {
+    if !argv.first().is_some_and(|first| subject::is_shell(first, None)) {
         return None;
     }
     let is_plain_sh = argv.first().is_some_and(|first| first.rsplit('/').next() == Some("sh"));

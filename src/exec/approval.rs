@@ -2,8 +2,9 @@
 
 use super::analysis::{self, Host};
 use super::display;
-use super::plan::{Form, Plan};
-use super::policy::{self, Verdict};
+use super::grants::Grants;
+use super::plan::{NotUnderstood, Plan, Work};
+use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
 use crate::identity::random;
 use crate::limits;
@@ -12,8 +13,12 @@ use crate::protocol::node::RunRequest;
 use crate::protocol::policy::{Ask, Decision, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
+use crate::state::{StateDir, StateError};
+use crate::state::audit::{self, AuditLog, Ticket};
 use crate::sys::clock::{Expiry, Now};
+use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
+use std::sync::Arc;
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
 #[derive(Clone, Debug)]
@@ -79,8 +84,8 @@ pub trait Person: Send + Sync {
 /// Where the policy comes from and where answers go. It knows through whom the request came, and
 /// so how far a claimed agent is believed (security-cases, row A55).
 pub trait PolicySource: Send + Sync {
-    /// The policy that holds now. Read again at each call.
-    fn effective(&self, agent: Option<&str>) -> EffectivePolicy;
+    /// What the owner has said until now. Read again at each call.
+    fn rules(&self, agent: Option<&str>) -> Rules;
 
     /// Why nothing at all may start now. Asked at each decision, and again right before the start.
     fn paused(&self) -> Option<&'static str> {
@@ -112,6 +117,26 @@ pub enum Origin {
     Socket,
 }
 
+/// What stands between all commands of this process and the machine.
+pub struct Guards {
+    /// Keeps commands away from our state.
+    pub fencer: Fencer,
+    /// What may be repeated for a while.
+    pub grants: Arc<Grants>,
+    /// Where decisions are written down.
+    pub audit: AuditLog,
+}
+
+impl Guards {
+    /// Those of one process. Tries out how commands can be fenced, in a child.
+    pub fn new(state: &StateDir) -> Self {
+        let mut hidden = vec![state.root().to_owned()];
+        // The owner's file may have the gateway's secret, wherever it lies.
+        hidden.extend(Some(state.config().to_owned()).filter(|config| !config.starts_with(state.root())));
+        Self { fencer: Fencer::prepare(&hidden), grants: Arc::default(), audit: AuditLog::new(state) }
+    }
+}
+
 /// What a request is judged with.
 pub struct Context<'a> {
     /// Where the command would run.
@@ -126,14 +151,18 @@ pub struct Context<'a> {
     pub prepared: Option<&'a PreparedPlans>,
     /// Whether this process may record the screen.
     pub screen_recording: bool,
+    /// Fence, grants, audit log.
+    pub guards: &'a Arc<Guards>,
 }
 
 /// A plan that may run, once: running it takes it away (A62).
-#[derive(Debug)]
 pub struct Authorised {
     plan: Plan,
     rule: String,
     open_files: Option<u64>,
+    enclosure: Enclosure,
+    guards: Arc<Guards>,
+    ticket: Ticket,
 }
 
 impl Authorised {
@@ -151,10 +180,20 @@ impl Authorised {
     pub fn open_files(&self) -> Option<u64> {
         self.open_files
     }
+
+    /// What the child is kept in.
+    pub fn enclosure(&self) -> &Enclosure {
+        &self.enclosure
+    }
+
+    /// Writes down how it ended.
+    pub fn ended(self, end: &audit::End) {
+        self.guards.audit.ended(self.ticket, end);
+    }
 }
 
-/// Judges a request, asks where policy says so, and checks everything again after the answer.
-/// Blocks as long as the person does, at most until the question's deadline.
+/// Judges a request, asks where policy says so, checks everything again after the answer, and writes
+/// the decision down. Blocks as long as the person does, at most until the question's deadline.
 ///
 /// # Errors
 /// The refusal for the caller.
@@ -166,39 +205,17 @@ pub fn authorise(
 ) -> Result<Authorised, Refusal> {
     let plan = analysis::analyse(request, context.host)?;
     let claim = Claim::read(request, context.origin, &plan)?;
-    refuse_paused(context.policy)?;
-    let agent = plan.agent_id.as_deref();
-    let policy = context.policy.effective(agent);
-    let verdict = policy::decide(&plan, &policy);
-    if let Verdict::Deny(refusal) = verdict {
-        return Err(refusal);
-    }
-    if claim == Claim::Denied {
-        return Err(user_denied());
-    }
-    if plan.needs_screen_recording && !context.screen_recording {
-        return Err(Refusal {
-            code: "UNAVAILABLE",
-            message: "PERMISSION_MISSING: screenRecording".to_owned(),
-            reason: Some("permission:screenRecording"),
-        });
-    }
-    let rule = match verdict {
-        Verdict::Run(rule) => rule,
-        Verdict::Ask { allow_always } => {
-            let judged = Judged { plan: &plan, policy: &policy, context };
-            judged.resolve(&claim, allow_always, person, withdrawn)?
-        }
-        Verdict::Deny(refusal) => return Err(refusal),
-    };
-    if let Some(entry) = policy::matching_entry(&plan, &policy)
-        && let Some(path) = plan.executable_text()
-    {
-        context.policy.record_use(agent, entry, &plan.command_text, path);
-    }
-    plan.verify()?;
-    refuse_paused(context.policy)?;
-    Ok(Authorised { plan, rule, open_files: context.host.open_files })
+    let rules = context.policy.rules(plan.agent_id.as_deref()).tightened_by(request);
+    let judged = Judged { plan: &plan, rules: &rules, context };
+    let allowed = judged.judge(claim, person, withdrawn).and_then(|rule| Ok((judged.enclose()?, rule)));
+    let rule = allowed.as_ref().map(|(_, rule)| rule.as_str());
+    let noted = judged.note(request.run_id.as_deref(), rule);
+    let (enclosure, rule) = allowed?;
+    let ticket = noted.map_err(|error| {
+        Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}"))
+    })?;
+    let guards = Arc::clone(context.guards);
+    Ok(Authorised { plan, rule, open_files: context.host.open_files, enclosure, guards, ticket })
 }
 
 fn refuse_paused(policy: &dyn PolicySource) -> Result<(), Refusal> {
@@ -254,33 +271,101 @@ impl Claim {
     }
 }
 
-/// A plan that needs an answer.
+/// A plan and what it is judged by.
 struct Judged<'a> {
     plan: &'a Plan,
-    policy: &'a EffectivePolicy,
+    rules: &'a Rules,
     context: &'a Context<'a>,
 }
 
 impl Judged<'_> {
+    /// Decides; returns what allowed the run.
+    fn judge(&self, claim: Claim, person: &dyn Person, withdrawn: &Wake) -> Result<String, Refusal> {
+        let Self { plan, rules, context } = *self;
+        refuse_paused(context.policy)?;
+        let verdict = policy::decide(plan, rules);
+        if let Verdict::Deny(refusal) = verdict {
+            return Err(refusal);
+        }
+        if claim == Claim::Denied {
+            return Err(user_denied());
+        }
+        if plan.needs_screen_recording && !context.screen_recording {
+            return Err(Refusal {
+                code: "UNAVAILABLE",
+                message: "PERMISSION_MISSING: screenRecording".to_owned(),
+                reason: Some("permission:screenRecording"),
+            });
+        }
+        let rule = match verdict {
+            Verdict::Run(rule) => rule,
+            Verdict::Ask(offer) => match offer.for_a_while.then(|| context.guards.grants.covers(plan)).flatten() {
+                Some(grant) => grant,
+                None => self.resolve(claim, offer, person, withdrawn)?,
+            },
+            Verdict::Deny(refusal) => return Err(refusal),
+        };
+        for entry in Judgement::of(plan, rules).entries() {
+            let path = plan.executable_text().unwrap_or_default();
+            context.policy.record_use(plan.agent_id.as_deref(), entry, &plan.command_text, path);
+        }
+        plan.verify()?;
+        refuse_paused(context.policy)?;
+        Ok(rule)
+    }
+
+    /// The fence that the policy asks for, around the working directory.
+    fn enclose(&self) -> Result<Enclosure, Refusal> {
+        let level = self.rules.policy.fence;
+        super::fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
+            Refusal::denied("security=deny", format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()))
+        })
+    }
+
+    /// Writes the decision down.
+    fn note(&self, run_id: Option<&str>, rule: Result<&str, &Refusal>) -> Result<Ticket, StateError> {
+        let Self { plan, rules, context } = *self;
+        let decision = audit::Decision {
+            requester: context.requester,
+            agent: plan.agent_id.as_deref(),
+            session: plan.session_key.as_deref(),
+            run_id,
+            plan_hash: Some(&plan.hash(&rules.policy.snapshot)),
+            command: &display::quoted(&plan.argv),
+            cwd: Some(&plan.cwd.to_string_lossy()),
+            env: plan.overrides.keys().map(String::as_str).collect(),
+            by: *rule.as_ref().unwrap_or(&"refused"),
+            refusal: rule.err(),
+            fence: Some(rules.policy.fence),
+            fence_mechanism: Some(&context.guards.fencer.mechanism().to_string()),
+        };
+        let noted = context.guards.audit.decision(&decision);
+        if let Err(error) = &noted {
+            log!("exec", "{error}");
+        }
+        noted
+    }
+
     /// Gets the answer and acts on it; returns what allowed the run.
-    fn resolve(
-        &self,
-        claim: &Claim,
-        allow_always: Result<(), String>,
-        person: &dyn Person,
-        withdrawn: &Wake,
-    ) -> Result<String, Refusal> {
-        let (decision, rule) = if self.believes(claim) {
+    fn resolve(&self, claim: Claim, offer: Offer, person: &dyn Person, withdrawn: &Wake) -> Result<String, Refusal> {
+        let mut granted = None;
+        let (decision, rule) = if self.believes(&claim) {
             match claim {
-                Claim::Approved(decision) => (*decision, format!("{} at the gateway", decision.word())),
+                Claim::Approved(decision) => (decision, format!("{} at the gateway", decision.word())),
                 _ => return self.without_answer(self.after_no_answer_elsewhere(), "nobody answered at the gateway"),
             }
         } else {
-            let question = self.question(claim, allow_always);
+            let why = offer.why.clone();
+            let question = self.question(claim, offer);
             match person.ask(&question, withdrawn) {
                 Answer::Decided(decision) => (decision, format!("{} by the person", decision.word())),
-                Answer::Granted(_) => (Decision::AllowOnce, "granted for a while by the person".to_owned()),
-                Answer::Nobody(why) => return self.without_answer(self.fallback(), &self.nobody(claim, &why)),
+                Answer::Granted(span) => {
+                    granted = Some(span);
+                    (Decision::AllowOnce, "granted for a while by the person".to_owned())
+                }
+                Answer::Nobody(nobody) => {
+                    return self.without_answer(self.fallback(), &format!("{}; {why}", self.nobody(claim, &nobody)));
+                }
                 Answer::TimedOut => return self.without_answer(self.fallback(), "nobody answered in time; try again"),
                 Answer::Withdrawn => return Err(policy::approval_required("the request was withdrawn")),
             }
@@ -291,17 +376,22 @@ impl Judged<'_> {
         let offered = self.still_holds()?;
         self.plan.verify()?;
         if decision == Decision::AllowAlways {
-            match offered {
-                Ok(()) => self.store()?,
-                Err(why) => log!("exec", "allowed once only, not always: {why}"),
+            match offered.map(|offer| offer.allow_always) {
+                Some(Ok(())) => self.store()?,
+                Some(Err(why)) => log!("exec", "allowed once only, not always: {why}"),
+                None => log!("exec", "allowed once only, not always: it is allowed already"),
             }
+        } else if let Some(span) = granted
+            && offered.is_some_and(|offer| offer.for_a_while)
+        {
+            self.context.guards.grants.add(self.plan, span);
         }
         Ok(rule)
     }
 
     /// Whether a claim replaces the question (DESIGN, "Decisions and edits from outside").
     fn believes(&self, claim: &Claim) -> bool {
-        if !self.policy.trust_gateway_approvals || !matches!(claim, Claim::Approved(_) | Claim::NobodyAnswered) {
+        if !self.rules.policy.trust_gateway_approvals || !matches!(claim, Claim::Approved(_) | Claim::NobodyAnswered) {
             return false;
         }
         match self.context.origin {
@@ -310,24 +400,35 @@ impl Judged<'_> {
             // What the plan's hash does not bind is asked again (row A60).
             Origin::Gateway => {
                 !self.plan.needs_screen_recording
-                    && self.context.prepared.is_some_and(|prepared| prepared.redeem(self.plan, self.policy))
+                    && self.context.prepared.is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy).is_some())
             }
         }
     }
 
-    fn question(&self, claim: &Claim, allow_always: Result<(), String>) -> Question {
+    fn question(&self, claim: Claim, offer: Offer) -> Question {
         let plan = self.plan;
         let (given, kept_out): (Vec<_>, Vec<_>) =
             plan.overrides.iter().partition(|(name, value)| plan.env.get(*name) == Some(*value));
-        let mut notes = Vec::new();
+        let mut notes = vec![format!("asked because {}", offer.why)];
         if let Claim::Approved(decision) = claim {
             notes.push(format!("the gateway says that it was approved there ({})", decision.word()));
         }
-        if plan.form != Form::Direct {
-            notes.push("it starts other programs or hands text to a shell; what they do was not analysed".to_owned());
+        match &plan.work {
+            Work::Opaque(NotUnderstood { .. }) => {
+                notes.push("the shell runs the text as it stands; what it starts was not analysed".to_owned());
+            }
+            Work::Steps(steps) => {
+                let stages = plan.stages().filter(|_| steps.len() > 1 || plan.command_preview.is_some());
+                notes.extend(stages.map(|stage| {
+                    let path = stage.subject.path().unwrap_or("done by the app itself");
+                    format!("runs {} ({path})", display::quoted(&stage.argv))
+                }));
+            }
         }
+        let operands = plan.stages().filter_map(|stage| stage.subject.operand.as_ref());
+        notes.extend(operands.map(|operand| format!("bound to the content of {}", operand.file.path.display())));
         if let Some(preview) = &plan.command_preview {
-            notes.push(format!("the shell is told: {preview}"));
+            notes.push(format!("the shell's text: {preview}"));
         }
         if !kept_out.is_empty() {
             let names: Vec<_> = kept_out.iter().map(|(name, _)| name.as_str()).collect();
@@ -353,25 +454,32 @@ impl Judged<'_> {
             session: plan.session_key.clone(),
             requester: self.context.requester.to_owned(),
             notes,
-            allow_always,
-            spans: Vec::new(),
-            unbound: None,
+            spans: match (offer.for_a_while, &plan.session_key) {
+                (false, _) => Vec::new(),
+                (true, None) => vec![Span::Minutes],
+                (true, Some(_)) => vec![Span::Minutes, Span::Session],
+            },
+            allow_always: offer.allow_always,
+            unbound: offer.unbound,
             deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
         }
     }
 
     /// Reads the policy again after an answer (A71): what has become stricter meanwhile refuses;
-    /// a change that would ask the same again does not. Returns whether "always" may be stored now.
-    fn still_holds(&self) -> Result<Result<(), String>, Refusal> {
-        let now = self.context.policy.effective(self.plan.agent_id.as_deref());
-        let matched = |policy| policy::matching_entry(self.plan, policy).is_some();
+    /// a change that would ask the same again does not. Returns what may be offered now; none when it
+    /// is allowed already.
+    fn still_holds(&self) -> Result<Option<Offer>, Refusal> {
+        let now = self.context.policy.rules(self.plan.agent_id.as_deref());
+        let (before, after) = (&self.rules.policy, &now.policy);
         let verdict = policy::decide(self.plan, &now);
         if let Verdict::Deny(refusal) = verdict {
             return Err(refusal);
         }
-        let tightened = now.security < self.policy.security
-            || now.ask > self.policy.ask
-            || (matched(self.policy) && !matched(&now));
+        let matched = |rules| Judgement::of(self.plan, rules).is_satisfied();
+        let tightened = after.security < before.security
+            || after.ask > before.ask
+            || after.fence > before.fence
+            || (matched(self.rules) && !matched(&now));
         if tightened {
             return Err(Refusal::denied(
                 "approval-required",
@@ -379,8 +487,8 @@ impl Judged<'_> {
             ));
         }
         Ok(match verdict {
-            Verdict::Ask { allow_always } => allow_always,
-            _ => Err("it is allowed already".to_owned()),
+            Verdict::Ask(offer) => Some(offer),
+            _ => None,
         })
     }
 
@@ -399,37 +507,38 @@ impl Judged<'_> {
     }
 
     /// What holds when our own person does not answer. Source: spec exec (c.4) "askFallback meaning".
-    fn fallback(&self) -> EffectivePolicy {
-        EffectivePolicy { security: self.policy.ask_fallback, ask: Ask::Off, ..self.policy.clone() }
+    fn fallback(&self) -> Rules {
+        self.unasked(self.rules.policy.ask_fallback)
     }
 
     /// The same for a gateway whose approver did not answer: never looser than the policy.
     /// Source: spec exec (c.4) "approvalSource: ask-fallback".
-    fn after_no_answer_elsewhere(&self) -> EffectivePolicy {
-        EffectivePolicy {
-            security: self.policy.security.min(self.policy.ask_fallback),
-            ask: Ask::Off,
-            ..self.policy.clone()
-        }
+    fn after_no_answer_elsewhere(&self) -> Rules {
+        self.unasked(self.rules.policy.security.min(self.rules.policy.ask_fallback))
+    }
+
+    fn unasked(&self, security: Security) -> Rules {
+        let policy = EffectivePolicy { security, ask: Ask::Off, ..self.rules.policy.clone() };
+        Rules { policy, ..self.rules.clone() }
     }
 
     /// Judges the plan by what holds without an answer, after the same check as after an answer.
-    fn without_answer(&self, fallback: EffectivePolicy, why: &str) -> Result<String, Refusal> {
-        let word = fallback.security.word();
+    fn without_answer(&self, fallback: Rules, why: &str) -> Result<String, Refusal> {
+        let word = fallback.policy.security.word();
         match policy::decide(self.plan, &fallback) {
             Verdict::Run(rule) => {
-                let _ = self.still_holds()?;
+                self.still_holds()?;
                 self.plan.verify()?;
                 Ok(format!("askFallback={word}, {rule}"))
             }
-            Verdict::Ask { .. } => Err(policy::approval_required(why)),
-            Verdict::Deny(_) if fallback.security == Security::Deny => Err(policy::approval_required(why)),
+            Verdict::Ask(_) => Err(policy::approval_required(why)),
+            Verdict::Deny(_) if fallback.policy.security == Security::Deny => Err(policy::approval_required(why)),
             Verdict::Deny(refusal) => Err(refusal),
         }
     }
 
     /// Why there is no answer, and what to do about it.
-    fn nobody(&self, claim: &Claim, why: &str) -> String {
+    fn nobody(&self, claim: Claim, why: &str) -> String {
         let why = text::visible(why);
         match claim {
             Claim::Approved(_) => format!(

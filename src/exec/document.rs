@@ -1,11 +1,29 @@
 //! The approvals document as the policy of one way in.
 
 use super::approval::PolicySource;
+use super::matching::{SafeBins, SkillBin};
+use super::policy::Rules;
 use crate::log;
-use crate::state::approvals::{AllowEntry, ApprovalsDocument, EffectivePolicy};
+use crate::protocol::policy::{Ask, Security};
+use crate::state::approvals::{AllowEntry, ApprovalsDocument};
 use crate::state::pause;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the owner has set elsewhere: `tools.exec` of `openclaw.json`, and the gateway's skills.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Filters that need no entry.
+    pub safe_bins: Arc<SafeBins>,
+    /// Code in arguments always needs a person.
+    pub strict_inline_eval: bool,
+    /// At most this may run, whatever the document says.
+    pub security: Option<Security>,
+    /// At least this often a person is asked.
+    pub ask: Option<Ask>,
+    /// Programs of the gateway's skills; they count where the policy says `autoAllowSkills`.
+    pub skills: Arc<Mutex<Vec<SkillBin>>>,
+}
 
 /// What the document says to requests that come in one way.
 pub struct DocumentPolicy {
@@ -13,11 +31,20 @@ pub struct DocumentPolicy {
     pub document: Arc<ApprovalsDocument>,
     /// Whether the caller's word for the agent may loosen anything (security-cases, row A55).
     pub trusts_agent: bool,
+    /// The rest of what the owner has said.
+    pub settings: Settings,
 }
 
 impl PolicySource for DocumentPolicy {
-    fn effective(&self, agent: Option<&str>) -> EffectivePolicy {
-        self.document.effective(agent, self.trusts_agent)
+    fn rules(&self, agent: Option<&str>) -> Rules {
+        let Settings { safe_bins, strict_inline_eval, security, ask, skills } = &self.settings;
+        let policy = self.document.effective(agent, self.trusts_agent).tightened_by(*security, *ask);
+        let skills = if policy.auto_allow_skills {
+            skills.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        } else {
+            Vec::new()
+        };
+        Rules { policy, safe_bins: Arc::clone(safe_bins), skills, strict_inline_eval: *strict_inline_eval }
     }
 
     fn paused(&self) -> Option<&'static str> {

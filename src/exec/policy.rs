@@ -1,26 +1,59 @@
-//! One function from plan and policy to a verdict. Source: spec exec (b.3), (c.3), (c.4), (c.5).
+//! One function from plan and policy to a verdict. Source: spec exec (b.3), (c.3), (c.4), (c.5);
+//! issue part 2, point 4.
 
-use super::analysis;
-use super::glob;
-use super::plan::{CwdProblem, Form, Plan};
+use super::matching::{self, By, SafeBins, SkillBin};
+use super::plan::{CwdProblem, Nature, NotUnderstood, Plan, Program, Stage, Step, Work};
+use super::subject;
+use crate::protocol::node::RunRequest;
 use crate::protocol::policy::{Ask, Refusal, Security};
-use crate::state::approvals::{AllowEntry, EffectivePolicy};
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
+use crate::state::approvals::{AllowEntry, DenyEntry, EffectivePolicy};
+use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
+
+/// Everything that the owner has said, as far as it concerns one request.
+#[derive(Clone)]
+pub struct Rules {
+    /// The approvals document, combined with the owner's settings.
+    pub policy: EffectivePolicy,
+    /// Filters that need no entry.
+    pub safe_bins: Arc<SafeBins>,
+    /// Programs of the gateway's skills.
+    pub skills: Vec<SkillBin>,
+    /// Code in arguments always needs a person, also under `full`.
+    pub strict_inline_eval: bool,
+}
+
+impl Rules {
+    /// With the caller's own policy, as far as it is stricter (A52).
+    pub fn tightened_by(self, request: &RunRequest) -> Self {
+        let policy = self.policy.tightened_by(request.security, request.ask);
+        Self { policy, strict_inline_eval: self.strict_inline_eval || request.strict_inline_eval, ..self }
+    }
+}
 
 /// What policy says of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Run it without a question; which entry or rule allowed it.
+    /// Run it without a question; which entries or rule allowed it.
     Run(String),
-    /// Ask a person. `Err` says why "always" cannot be offered.
-    Ask {
-        /// Whether "allow always" may be offered.
-        allow_always: Result<(), String>,
-    },
+    /// Ask a person.
+    Ask(Offer),
     /// Do not run it.
     Deny(Refusal),
+}
+
+/// What a person may answer besides "once" and "no".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Why there is a question, and what would have made it unnecessary.
+    pub why: String,
+    /// Whether "allow always" may be offered; `Err` says why not.
+    pub allow_always: Result<(), String>,
+    /// Whether the very same command may be allowed again for a while.
+    pub for_a_while: bool,
+    /// Why an answer cannot be bound to what would run (A108).
+    pub unbound: Option<String>,
 }
 
 /// What a policy with this security and ask says of a command, given whether the allowlist is
@@ -51,44 +84,138 @@ pub enum Outcome {
 
 impl Outcome {
     /// The refusal when there is no answer; none where it runs. Codes, messages and reasons are
-    /// the original's.
-    pub fn refusal(self) -> Option<Refusal> {
+    /// the original's; `sentence` says more where there is more to say.
+    pub fn refusal(self, sentence: &str) -> Option<Refusal> {
         match self {
             Self::Run => None,
             Self::Disabled => Some(Refusal::denied("security=deny", "SYSTEM_RUN_DISABLED: security=deny")),
-            Self::Ask => Some(approval_required("")),
-            Self::Miss => Some(Refusal::denied("allowlist-miss", "SYSTEM_RUN_DENIED: allowlist miss")),
+            Self::Ask => Some(approval_required(sentence)),
+            Self::Miss => Some(Refusal::denied("allowlist-miss", with("SYSTEM_RUN_DENIED: allowlist miss", sentence))),
         }
     }
 }
 
 /// `approval required`, with a sentence behind it when there is something to say.
 pub fn approval_required(sentence: &str) -> Refusal {
-    let colon = if sentence.is_empty() { "" } else { ": " };
-    Refusal::denied("approval-required", format!("SYSTEM_RUN_DENIED: approval required{colon}{sentence}"))
+    Refusal::denied("approval-required", with("SYSTEM_RUN_DENIED: approval required", sentence))
 }
 
-/// What `policy` says of `plan`.
-pub fn decide(plan: &Plan, policy: &EffectivePolicy) -> Verdict {
+fn with(message: &str, sentence: &str) -> String {
+    if sentence.is_empty() { message.to_owned() } else { format!("{message}: {sentence}") }
+}
+
+/// How the allowlist judged a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Stage by stage: what allows it, or why nothing does.
+    Stages(Vec<Result<By, String>>),
+    /// There was nothing to match.
+    NotUnderstood(NotUnderstood),
+}
+
+impl Judgement {
+    /// Judges `plan` by the allowlist and what stands beside it.
+    pub fn of(plan: &Plan, rules: &Rules) -> Self {
+        match &plan.work {
+            Work::Opaque(why) => Self::NotUnderstood(why.clone()),
+            Work::Steps(steps) => Self::of_steps(steps, &plan.cwd, &plan.home, rules),
+        }
+    }
+
+    /// The same for steps alone; `cwd` counts for a step without a directory.
+    pub fn of_steps(steps: &[Step], cwd: &Path, home: &Path, rules: &Rules) -> Self {
+        let judged = steps.iter().flat_map(|step| {
+            let directory = step.directory.as_ref().map_or(cwd, |directory| &directory.path);
+            let judge = move |stage: &Stage| {
+                matching::matches(&stage.subject, directory, home, &rules.policy, &rules.safe_bins, &rules.skills)
+            };
+            step.stages.iter().map(judge)
+        });
+        Self::Stages(judged.collect())
+    }
+
+    /// Whether all of it is allowed.
+    pub fn is_satisfied(&self) -> bool {
+        matches!(self, Self::Stages(stages) if !stages.is_empty() && stages.iter().all(Result::is_ok))
+    }
+
+    /// The entries that allow it.
+    pub fn entries(&self) -> Vec<&AllowEntry> {
+        let Self::Stages(stages) = self else { return Vec::new() };
+        let mut entries = Vec::new();
+        for by in stages.iter().flatten() {
+            if let By::Entry(entry) = by {
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
+    /// What stands in the way, or what allows it.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::NotUnderstood(why) => {
+                format!("the text was not understood at byte {}: {}", why.position, why.reason)
+            }
+            Self::Stages(stages) => match stages.iter().find_map(|judged| judged.as_ref().err()) {
+                Some(why) => why.clone(),
+                None => stages.iter().flatten().fold(String::new(), |mut out, by| {
+                    let comma = if out.is_empty() { "" } else { ", " };
+                    let _ = write!(out, "{comma}{by}");
+                    out
+                }),
+            },
+        }
+    }
+}
+
+/// What `rules` say of `plan`.
+pub fn decide(plan: &Plan, rules: &Rules) -> Verdict {
+    let policy = &rules.policy;
     if let Some(why) = &policy.broken {
         return Verdict::Deny(Refusal::denied("security=deny", format!("SYSTEM_RUN_DISABLED: security=deny: {why}")));
     }
-    let entry = matching_entry(plan, policy);
-    let outcome = table(policy.security, policy.ask, entry.is_some());
-    if outcome != Outcome::Disabled
-        && must_be_bound(policy)
-        && let Err(refusal) = bindable(plan, outcome)
-    {
-        return Verdict::Deny(refusal);
+    let judgement = Judgement::of(plan, rules);
+    let outcome = match table(policy.security, policy.ask, judgement.is_satisfied()) {
+        Outcome::Run if policy.security == Security::Full && must_ask_under_full(plan, rules) => Outcome::Ask,
+        outcome => outcome,
+    };
+    if outcome != Outcome::Disabled {
+        if let Some(entry) = matching::denied(plan, policy) {
+            return Verdict::Deny(on_denylist(entry));
+        }
+        if (must_be_bound(policy) || outcome == Outcome::Ask)
+            && let Err(refusal) = bindable(plan, outcome)
+        {
+            return Verdict::Deny(refusal);
+        }
     }
     match outcome {
-        Outcome::Run => Verdict::Run(match entry.filter(|_| policy.security == Security::Allowlist) {
-            Some(entry) => format!("allowlist entry {}", entry.pattern),
-            None => "security=full".to_owned(),
-        }),
-        Outcome::Ask => Verdict::Ask { allow_always: allow_always(plan, policy) },
-        other => other.refusal().map_or_else(|| Verdict::Run(String::new()), Verdict::Deny),
+        Outcome::Run if policy.security == Security::Full => Verdict::Run("security=full".to_owned()),
+        Outcome::Run => Verdict::Run(judgement.sentence()),
+        Outcome::Ask => Verdict::Ask(offer(plan, policy, &judgement)),
+        other => {
+            let refusal = other.refusal(&judgement.sentence());
+            refusal.map_or_else(|| Verdict::Run(String::new()), Verdict::Deny)
+        }
     }
+}
+
+/// `full` runs everything unasked, but a denylist cannot be applied to what was not understood, and
+/// the owner may want to see code in arguments.
+fn must_ask_under_full(plan: &Plan, rules: &Rules) -> bool {
+    let is_inline = |stage: &Stage| matches!(stage.subject.nature, Nature::InlineCode(_));
+    let names_programs = rules.policy.denylist.iter().any(|entry| matches!(entry, DenyEntry::Program(_)));
+    (names_programs && matches!(plan.work, Work::Opaque(_)))
+        || (rules.strict_inline_eval && (matches!(plan.work, Work::Opaque(_)) || plan.stages().any(is_inline)))
+}
+
+fn on_denylist(entry: &DenyEntry) -> Refusal {
+    let what = match entry {
+        DenyEntry::Program(pattern) => format!("the program is on the denylist ({pattern})"),
+        DenyEntry::Command(pattern) => format!("the command is on the denylist ({pattern})"),
+    };
+    Refusal::denied("security=deny", format!("SYSTEM_RUN_DENIED: {what}, which wins over everything else"))
 }
 
 /// Only a policy that lets everything run unasked does without a program and a directory that can
@@ -100,103 +227,52 @@ pub fn must_be_bound(policy: &EffectivePolicy) -> bool {
 /// Whether there is something that an answer can be bound to. Source: spec exec (c.6).
 fn bindable(plan: &Plan, outcome: Outcome) -> Result<(), Refusal> {
     let denied = |text: &str| Err(Refusal::denied("approval-required", format!("SYSTEM_RUN_DENIED: {text}")));
-    match (plan.executable.is_some(), plan.cwd_identity) {
-        (false, _) if outcome == Outcome::Miss => Ok(()),
-        (false, _) => denied("approval requires a stable executable path"),
-        (true, Err(CwdProblem::Missing)) => denied("approval requires an existing canonical cwd"),
-        (true, Err(CwdProblem::NotADirectory)) => denied("approval requires cwd to be a directory"),
-        (true, Ok(_)) => Ok(()),
+    let is_missing = plan.executable.is_none() || plan.stages().any(|stage| stage.program == Program::Missing);
+    match (is_missing, plan.cwd_identity) {
+        (true, _) if outcome == Outcome::Miss => Ok(()),
+        (true, _) => denied("approval requires a stable executable path"),
+        (false, Err(CwdProblem::Missing)) => denied("approval requires an existing canonical cwd"),
+        (false, Err(CwdProblem::NotADirectory)) => denied("approval requires cwd to be a directory"),
+        (false, Ok(_)) => Ok(()),
     }
 }
 
-/// The allowlist entry that this plan satisfies. Only a command of its own whose program was found
-/// satisfies one, and nothing that merely starts it (A78, h.2-1, h.2-9).
-pub fn matching_entry<'a>(plan: &Plan, policy: &'a EffectivePolicy) -> Option<&'a AllowEntry> {
-    if plan.form != Form::Direct {
-        return None;
-    }
-    let path = plan.executable_text()?;
-    let name = plan.argv.first().filter(|_| plan.is_bare_name());
-    policy.allowlist.iter().find(|entry| {
-        let target =
-            Target { path, name: name.map(String::as_str), argv: &plan.argv, cwd: &plan.cwd, home: &plan.home };
-        target.matches(entry)
-    })
-}
-
-/// What an allowlist entry is compared with.
-pub struct Target<'a> {
-    /// Real path of the program.
-    pub path: &'a str,
-    /// The bare name by which it was found in the search path.
-    pub name: Option<&'a str>,
-    /// The argument vector.
-    pub argv: &'a [String],
-    /// Canonical working directory.
-    pub cwd: &'a Path,
-    /// For patterns that begin with `~`.
-    pub home: &'a Path,
-}
-
-impl Target<'_> {
-    /// Whether `entry` allows it. Entries for all commands of a program name its path, or its bare
-    /// name, or `*`. Entries that an answer made are for one argument vector in one directory: they
-    /// match through the hash only. Other argument patterns are regular expressions, which part 2
-    /// reads; until then such an entry matches nothing.
-    pub fn matches(&self, entry: &AllowEntry) -> bool {
-        let arguments = match entry.arg_pattern.as_deref().filter(|pattern| !pattern.is_empty()) {
-            None => entry.source.as_deref() != Some(GENERATED),
-            Some(pattern) => pattern == arguments_hash(self.argv, self.cwd),
-        };
-        arguments && self.names(entry.pattern.trim())
-    }
-
-    fn names(&self, pattern: &str) -> bool {
-        if pattern == "*" {
-            return true;
-        }
-        if glob::is_name_pattern(pattern) {
-            return self.name.is_some_and(|name| glob::matches_name(pattern, name));
-        }
-        glob::matches_path(pattern, self.path, self.home, cfg!(target_os = "macos"))
+fn offer(plan: &Plan, policy: &EffectivePolicy, judgement: &Judgement) -> Offer {
+    let unbound = plan.stages().find_map(|stage| stage.subject.unbound.clone());
+    let is_understood = matches!(plan.work, Work::Steps(_));
+    Offer {
+        why: if judgement.is_satisfied() { "the policy asks before it".to_owned() } else { judgement.sentence() },
+        allow_always: allow_always(plan, policy),
+        for_a_while: is_understood && unbound.is_none() && policy.ask != Ask::Always && !plan.needs_screen_recording,
+        unbound,
     }
 }
 
 /// `source` of an entry that an answer made. Source: spec exec (a.2).
 pub const GENERATED: &str = "allow-always";
 
-/// The `argPattern` of an entry that an answer made: binds the arguments and the working directory.
-/// Source: spec exec (d.3) "Hash"; vectors `arg-pattern-hash`.
-pub fn arguments_hash(argv: &[String], cwd: &Path) -> String {
-    let cwd = cwd.to_string_lossy().replace('\\', "/");
-    let arguments = argv.get(1..).unwrap_or_default();
-    let mut hasher = Sha256::new();
-    hasher.update(format!("{}\0{cwd}\0{}\0", cwd.len(), arguments.len()));
-    for argument in arguments {
-        hasher.update(format!("{}\0{argument}\0", argument.len()));
-    }
-    format!("sha256:cwd-argv:v1:{}", HEXLOWER.encode(&hasher.finalize()))
-}
-
-/// The entry that "always" would add: exactly this program, these arguments, this directory.
+/// The entry that "always" would add: exactly this program, these arguments, this directory (A72, A85).
 ///
 /// # Errors
 /// A sentence that says why nothing may be added.
 pub fn durable_entry(plan: &Plan) -> Result<AllowEntry, String> {
-    if plan.form != Form::Direct {
-        return Err("it starts other programs or hands text to a shell".to_owned());
-    }
-    if analysis::is_interpreter(plan) {
-        return Err("an interpreter runs whatever its program file holds next time".to_owned());
-    }
-    let path = plan.executable_text().ok_or("the program was not found, or its path is not Unicode")?;
+    let stage = match &plan.work {
+        Work::Opaque(_) => return Err("it is a text for a shell that was not understood".to_owned()),
+        Work::Steps(steps) => match steps.as_slice() {
+            [step] if step.stages.len() == 1 && plan.command_preview.is_none() => step.stages.first(),
+            _ => None,
+        },
+    };
+    let subject = &stage.ok_or("it is a text for a shell; put the programs on the allowlist instead")?.subject;
+    subject::durable(subject)?;
+    let path = subject.path().ok_or("the program was not found, or its path is not Unicode")?;
     if path.contains(['*', '?', '\\']) || path.trim() != path {
         return Err("the program's path has characters that mean something else in an allowlist".to_owned());
     }
     Ok(AllowEntry {
         id: crate::identity::random::uuid(),
         pattern: path.to_owned(),
-        arg_pattern: Some(arguments_hash(&plan.argv, &plan.cwd)),
+        arg_pattern: Some(matching::arguments_hash(&subject.argv, &plan.cwd)),
         source: Some(GENERATED.to_owned()),
     })
 }
@@ -208,4 +284,13 @@ fn allow_always(plan: &Plan, policy: &EffectivePolicy) -> Result<(), String> {
         (Security::Allowlist, _) => durable_entry(plan).map(drop),
         _ => Err("the policy has no allowlist in force".to_owned()),
     }
+}
+
+/// The pattern of an allowlist entry that would allow this command with any arguments; none where no
+/// such entry can.
+pub fn entry_for(subject: &Subject) -> Option<String> {
+    let is_listable = subject.nature == Nature::Plain;
+    let script = subject.operand.as_ref().filter(|_| subject::is_shell_subject(subject));
+    let path = script.map_or_else(|| subject.path(), |script| script.file.path.to_str());
+    path.filter(|_| is_listable).map(str::to_owned)
 }

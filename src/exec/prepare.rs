@@ -1,10 +1,12 @@
 //! `system.run.prepare`: what a request would run, bound so that an approval made elsewhere fits
 //! this and nothing else. Source: spec exec (c.6), (e.4).
 
-use super::plan::{CwdProblem, Plan};
-use super::policy;
+use super::analysis::{self, Host};
+use super::plan::{CwdProblem, Nature, Plan, Program, Stage, Work};
+use super::policy::{self, Rules};
 use crate::limits;
-use crate::protocol::policy::Refusal;
+use crate::protocol::node::RunRequest;
+use crate::protocol::policy::{Ask, Refusal, Security};
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::sys::clock::{Expiry, Now};
 use serde_json::{Map, Value, json};
@@ -14,30 +16,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Programs that are many programs and look at argv[0] to know which; their path is not pinned.
 const MANY_IN_ONE: &[&str] = &["busybox", "toybox", "coreutils"];
 
-/// The answer to `system.run.prepare`. The plan that an approval will be bound to is `plan` with
-/// [`pinned`] argv; remember its hash in [`PreparedPlans`].
+/// The answer to `system.run.prepare`: the plan with argv[0] replaced by the program's real path, as the
+/// gateway will send it back; `prepared` remembers it, and what argv[0] was.
 ///
 /// # Errors
 /// `INVALID_REQUEST`: there is nothing that an approval could be bound to.
-pub fn prepare(plan: &Plan, policy: &EffectivePolicy) -> Result<Value, Refusal> {
-    let bound = policy::must_be_bound(policy);
-    let problem = match (plan.cwd_identity, bound) {
-        (Err(_), false) => Some("working directory does not exist or is inaccessible"),
-        (Err(CwdProblem::Missing), true) => Some("SYSTEM_RUN_DENIED: approval requires an existing canonical cwd"),
-        (Err(CwdProblem::NotADirectory), true) => Some("SYSTEM_RUN_DENIED: approval requires cwd to be a directory"),
-        (Ok(_), true) if plan.executable_text().is_none() => {
-            Some("SYSTEM_RUN_DENIED: approval requires a stable executable path")
-        }
-        (Ok(_), _) => None,
-    };
-    if let Some(problem) = problem {
+pub fn prepare(
+    request: &RunRequest,
+    host: &Host,
+    rules: &Rules,
+    prepared: &PreparedPlans,
+) -> Result<Value, Refusal> {
+    let sent = analysis::analyse(request, host)?;
+    if let Err(problem) = bindable(&sent, request, rules) {
         return Err(Refusal::invalid(problem));
     }
-    let plan = pinned(plan.clone());
+    let plan = match pinned(&sent) {
+        Some(command) => analysis::analyse(&RunRequest { command, raw_command: None, ..request.clone() }, host)?,
+        None => sent.clone(),
+    };
+    let policy = &rules.policy;
+    prepared.remember(&plan, policy, sent.argv.first().cloned().unwrap_or_default());
     let durable = policy::durable_entry(&plan);
     let patterns: Vec<Value> =
         durable.iter().map(|entry| json!({"pattern": entry.pattern, "argPattern": entry.arg_pattern})).collect();
-    Ok(json!({
+    let mut answer = json!({
         "plan": {
             "argv": plan.argv,
             "cwd": plan.cwd.to_string_lossy(),
@@ -49,22 +52,62 @@ pub fn prepare(plan: &Plan, policy: &EffectivePolicy) -> Result<Value, Refusal> 
         },
         "execPolicy": {"security": policy.security.word(), "ask": policy.ask.word()},
         "allowAlwaysCoverage": {"complete": durable.is_ok(), "patterns": patterns},
-    }))
+    });
+    if let (Some(operand), Some(members)) = (mutable_file(&plan), answer.pointer_mut("/plan")) {
+        members["mutableFileOperand"] = operand;
+    }
+    Ok(answer)
 }
 
-/// The plan with argv[0] replaced by the program's real path, as the gateway will send it back.
-pub fn pinned(mut plan: Plan) -> Plan {
-    let name = plan.executable.as_ref().and_then(|executable| executable.file.path.file_name()?.to_str());
-    if name.is_some_and(|name| MANY_IN_ONE.contains(&name)) {
-        return plan;
+/// What in the plan could be rewritten: the script operand, else the program itself if it is a script.
+/// Source: spec exec (c.6).
+fn mutable_file(plan: &Plan) -> Option<Value> {
+    let stage = plan.stages().next().filter(|_| plan.command_preview.is_none())?;
+    let (index, file) = match (&stage.subject.operand, &stage.program) {
+        (Some(operand), _) => (plan.argv.len() - stage.subject.argv.len() + operand.index, &operand.file),
+        (None, Program::File(program)) if !program.interpreters.is_empty() => (0, &program.file),
+        _ => return None,
+    };
+    Some(json!({"argvIndex": index, "path": file.path.to_string_lossy(), "sha256": file.sha256.as_ref()?}))
+}
+
+/// Whether an approval made elsewhere can be bound to what would run. Source: spec exec (c.6), (e.4).
+fn bindable(plan: &Plan, request: &RunRequest, rules: &Rules) -> Result<(), &'static str> {
+    let is_open = |security, ask| security == Security::Full && ask == Ask::Off;
+    let is_unasked = is_open(rules.policy.security, rules.policy.ask)
+        && matches!((request.security, request.ask), (Some(security), Some(ask)) if is_open(security, ask))
+        && !rules.strict_inline_eval;
+    match plan.cwd_identity {
+        Err(_) if is_unasked => return Err("working directory does not exist or is inaccessible"),
+        Err(CwdProblem::Missing) => return Err("SYSTEM_RUN_DENIED: approval requires an existing canonical cwd"),
+        Err(CwdProblem::NotADirectory) => return Err("SYSTEM_RUN_DENIED: approval requires cwd to be a directory"),
+        Ok(_) if is_unasked => return Ok(()),
+        Ok(_) => {}
     }
-    if let Some(path) = plan.executable_text().map(str::to_owned)
-        && let Some(first) = plan.argv.first_mut()
-    {
-        *first = path;
-        plan.command_text = super::display::canonical(&plan.argv);
+    if plan.executable_text().is_none() {
+        return Err("SYSTEM_RUN_DENIED: approval requires a stable executable path");
     }
-    plan
+    // A script inside a shell's text has a place that the wire's plan cannot name.
+    let in_text = plan.command_preview.is_some();
+    let is_hidden = |stage: &Stage| {
+        let is_script = matches!(&stage.program, Program::File(file) if !file.interpreters.is_empty());
+        let subject = &stage.subject;
+        subject.unbound.is_some()
+            || matches!(subject.nature, Nature::InlineCode(_))
+            || (in_text && (is_script || subject.operand.is_some()))
+    };
+    if matches!(plan.work, Work::Opaque(_)) || plan.stages().any(is_hidden) {
+        return Err("SYSTEM_RUN_DENIED: approval cannot safely bind this interpreter/runtime command");
+    }
+    Ok(())
+}
+
+/// The argument vector with the program's real path in front; none where that would change its meaning.
+fn pinned(plan: &Plan) -> Option<Vec<String>> {
+    let path = plan.executable_text().filter(|_| plan.command_preview.is_none())?;
+    let name = path.rsplit('/').next()?;
+    let rest = plan.argv.iter().skip(1).cloned();
+    (!MANY_IN_ONE.contains(&name)).then(|| std::iter::once(path.to_owned()).chain(rest).collect())
 }
 
 /// The policy as a plan carries it: four words and the rules, unique and in the order of their
@@ -106,33 +149,38 @@ pub fn carries(carried: &Value, plan: &Plan) -> bool {
         && text("sessionKey") == plan.session_key.as_deref()
 }
 
-/// The plans that this node prepared on one connection, by hash; each may be redeemed once (A60, A62).
+/// The plans that this node prepared on one connection, by hash, with the argv[0] that was sent; each
+/// may be redeemed once (A60, A62).
 #[derive(Default)]
-pub struct PreparedPlans(Mutex<HashMap<String, Expiry>>);
+pub struct PreparedPlans(Mutex<HashMap<String, (Expiry, String)>>);
 
 impl PreparedPlans {
     /// Remembers the plan that a gateway was given. When there are too many the oldest goes.
-    pub fn remember(&self, plan: &Plan, policy: &EffectivePolicy) {
+    fn remember(&self, plan: &Plan, policy: &EffectivePolicy, argv0: String) {
         let now = Now::read();
         let mut plans = self.plans();
-        plans.retain(|_, expiry| !expiry.passed(now));
+        plans.retain(|_, (expiry, _)| !expiry.passed(now));
         if plans.len() >= limits::PREPARED_PLANS {
-            let oldest = plans.iter().min_by_key(|(_, expiry)| expiry.instant()).map(|(hash, _)| hash.clone());
+            let oldest = plans.iter().min_by_key(|(_, (expiry, _))| expiry.instant()).map(|(hash, _)| hash.clone());
             if let Some(oldest) = oldest {
                 plans.remove(&oldest);
             }
         }
-        let hash = pinned(plan.clone()).hash(&policy.snapshot);
-        plans.insert(hash, Expiry::after(now, limits::PREPARED_PLAN_TTL));
+        plans.insert(plan.hash(&policy.snapshot), (Expiry::after(now, limits::PREPARED_PLAN_TTL), argv0));
     }
 
-    /// Takes the plan out: true exactly once, in time, for the very plan and policy.
-    pub fn redeem(&self, plan: &Plan, policy: &EffectivePolicy) -> bool {
-        let hash = plan.hash(&policy.snapshot);
-        self.plans().remove(&hash).is_some_and(|expiry| !expiry.passed(Now::read()))
+    /// Takes the plan out: the program's own name exactly once, in time, for the very plan and policy.
+    pub fn redeem(&self, plan: &Plan, policy: &EffectivePolicy) -> Option<String> {
+        let (expiry, argv0) = self.plans().remove(&plan.hash(&policy.snapshot))?;
+        (!expiry.passed(Now::read())).then_some(argv0)
     }
 
-    fn plans(&self) -> MutexGuard<'_, HashMap<String, Expiry>> {
+    /// The program's own name, of a plan that may still be redeemed.
+    pub fn argv0(&self, plan: &Plan, policy: &EffectivePolicy) -> Option<String> {
+        self.plans().get(&plan.hash(&policy.snapshot)).map(|(_, argv0)| argv0.clone())
+    }
+
+    fn plans(&self) -> MutexGuard<'_, HashMap<String, (Expiry, String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

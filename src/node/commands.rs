@@ -3,7 +3,7 @@
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
 use super::policy_edits::{Caller, PolicyEditor};
 use crate::exec::analysis::{self, Host};
-use crate::exec::approval::{self, Answer, Context, Origin, Person, PolicySource, Question};
+use crate::exec::approval::{self, Answer, Context, Guards, Origin, Person, PolicySource, Question};
 use crate::exec::display;
 use crate::exec::plan::Plan;
 use crate::exec::prepare::{self, PreparedPlans};
@@ -15,10 +15,11 @@ use crate::protocol::node::{
     ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
 };
 use crate::protocol::policy::{Decision, Refusal};
-use crate::sys::spawn;
+use crate::state::approvals::EffectivePolicy;
 use crate::sys::wake::Wake;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ use std::time::Duration;
 pub enum ExecHost {
     /// The app, which decides and asks. The node never runs anything itself then.
     App(ExecHostClient),
-    /// This process, without a person: what policy allows unasked.
-    Local,
+    /// This process, without a person: what policy allows unasked, behind its own guards.
+    Local(Arc<Guards>),
 }
 
 /// The commands of one node.
@@ -141,9 +142,7 @@ impl Commands {
             if bin.contains(['/', '\\', '\0']) {
                 continue;
             }
-            let mut candidates = self.host.search_path.iter().map(|directory| directory.join(&bin));
-            let program = candidates
-                .find(|path| path.metadata().is_ok_and(|metadata| metadata.is_file()) && spawn::is_executable(path));
+            let program = self.host.find(&bin, Path::new("/"));
             if let Some(program) = program {
                 found.insert(bin, program.to_string_lossy().into_owned());
             }
@@ -153,11 +152,8 @@ impl Commands {
 
     fn prepare(&self, params: &str, prepared: &PreparedPlans) -> Result<String, Refusal> {
         let request = parse_run(params, RunSource::Gateway)?;
-        let plan = analysis::analyse(&request, &self.host)?;
-        let policy = self.policy.effective(plan.agent_id.as_deref());
-        let answer = prepare::prepare(&plan, &policy)?;
-        prepared.remember(&plan, &policy);
-        Ok(answer.to_string())
+        let rules = self.policy.rules(request.agent_id.as_deref()).tightened_by(&request);
+        prepare::prepare(&request, &self.host, &rules, prepared).map(|answer| answer.to_string())
     }
 }
 
@@ -190,7 +186,7 @@ impl Run {
         listener: Option<Listener<'_>>,
     ) -> Option<Outcome> {
         match &commands.exec_host {
-            ExecHost::Local => self.run_here(commands, prepared, cancel, listener),
+            ExecHost::Local(guards) => self.run_here(commands, guards, prepared, cancel, listener),
             ExecHost::App(app) => self.run_in_app(app, commands, prepared, cancel, invoke_timeout, listener),
         }
     }
@@ -198,6 +194,7 @@ impl Run {
     fn run_here(
         &self,
         commands: &Commands,
+        guards: &Arc<Guards>,
         prepared: &PreparedPlans,
         cancel: &Wake,
         listener: Option<Listener<'_>>,
@@ -209,6 +206,7 @@ impl Run {
             requester: &commands.requester,
             prepared: Some(prepared),
             screen_recording: false,
+            guards,
         };
         let authorised = match approval::authorise(&self.request, &context, &NoPerson, cancel) {
             Ok(authorised) => authorised,
@@ -265,9 +263,13 @@ impl Run {
             return Err(Refusal::denied("user-denied", "SYSTEM_RUN_DENIED: user denied"));
         }
         let claimed = claimed.or(self.request.approved.then_some(Decision::AllowOnce));
-        let decision = claimed.filter(|_| self.was_prepared(&plan, commands, prepared));
+        let policy = commands.policy.rules(plan.agent_id.as_deref()).policy;
+        // The program's path is the wire's; the program sees the name that was sent first.
+        let argv0 = prepared.argv0(&plan, &policy);
+        let decision = claimed.filter(|_| self.was_prepared(&plan, &policy, prepared));
         Ok(RunRequest {
             approval_decision: decision.map(|decision| decision.word().to_owned()),
+            argv0,
             ..self.request.clone()
         })
     }
@@ -275,10 +277,10 @@ impl Run {
     /// Whether the gateway's approval is about a plan that this node prepared on this connection,
     /// not long ago, not yet used, under the policy that holds now. What needs the screen is asked
     /// again: the plan's hash does not bind it (A60).
-    fn was_prepared(&self, plan: &Plan, commands: &Commands, prepared: &PreparedPlans) -> bool {
+    fn was_prepared(&self, plan: &Plan, policy: &EffectivePolicy, prepared: &PreparedPlans) -> bool {
         !plan.needs_screen_recording
             && self.request.system_run_plan.as_ref().is_some_and(|carried| prepare::carries(carried, plan))
-            && prepared.redeem(plan, &commands.policy.effective(plan.agent_id.as_deref()))
+            && prepared.redeem(plan, policy).is_some()
     }
 
     fn finished(&self, result: RunResult) -> Outcome {

@@ -1,7 +1,7 @@
 //! What gateway and node say to each other about invocations, and `system.*` parameters and
 //! results. Source: spec gateway §5, exec (e).
 
-use super::policy::Refusal;
+use super::policy::{Ask, Refusal, Security};
 use super::strict;
 use crate::limits;
 use serde::{Deserialize, Serialize};
@@ -179,9 +179,21 @@ pub struct RunRequest {
     pub session_key: Option<String>,
     /// `allow-once`, `allow-always` or `deny`, as the caller says.
     pub approval_decision: Option<String>,
+    /// What the program is to see as its own name, when `command` has its path. Ours, for the exec socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub argv0: Option<String>,
     /// The exec socket's client wants to hear what the command prints. Ours; left out when false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub progress: bool,
+    /// The caller's own policy; it can only tighten ours.
+    #[serde(skip)]
+    pub security: Option<Security>,
+    /// The same.
+    #[serde(skip)]
+    pub ask: Option<Ask>,
+    /// The same, for code in arguments.
+    #[serde(skip)]
+    pub strict_inline_eval: bool,
     /// Names the run in events.
     #[serde(skip)]
     pub run_id: Option<String>,
@@ -224,7 +236,7 @@ const RUN_MEMBERS: &[&str] = &[
     "systemRunPlan",
     "approvalSource",
     "suppressNotifyOnExit",
-    // system.run.prepare; they may only tighten the policy and are read by whoever prepares.
+    // Of system.run.prepare.
     "security",
     "ask",
     "strictInlineEval",
@@ -257,6 +269,10 @@ pub fn parse_run(text: &str, source: RunSource) -> Result<RunRequest, Refusal> {
         approval_decision: decision(&members)?,
         // Whatever it is to a client of another make, it is no reason to refuse the command.
         progress: members.get("progress") == Some(&Value::Bool(true)),
+        argv0: text_member(&members, "argv0")?,
+        security: text_member(&members, "security")?.as_deref().and_then(Security::from_word),
+        ask: text_member(&members, "ask")?.as_deref().and_then(Ask::from_word),
+        strict_inline_eval: members.get("strictInlineEval") == Some(&Value::Bool(true)),
         run_id: text_member(&members, "runId")?.filter(|id| !id.trim().is_empty()),
         approved: members.get("approved") == Some(&Value::Bool(true)),
         system_run_plan: members.get("systemRunPlan").filter(|plan| !plan.is_null()).cloned(),

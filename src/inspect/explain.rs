@@ -1,0 +1,134 @@
+//! What would happen to a command, without running anything: how it was understood, what matched, what
+//! to do to allow it. The same functions decide when it is run.
+
+use crate::exec::analysis::{self, Host};
+use crate::exec::approval::PolicySource;
+use crate::exec::display;
+use crate::exec::plan::{After, Plan, Program, Stage, Step, Work};
+use crate::exec::policy::{self, Judgement, Verdict};
+use crate::inspect::InspectError;
+use crate::protocol::node::RunRequest;
+use crate::protocol::text;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Explains `request` by the rules of `policy`.
+///
+/// # Errors
+/// The request is malformed.
+pub fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Result<Value, InspectError> {
+    let plan = analysis::analyse(request, host).map_err(|refusal| InspectError::Usage(refusal.message))?;
+    let rules = policy.rules(plan.agent_id.as_deref());
+    let judgement = Judgement::of(&plan, &rules);
+    let judged = match &judgement {
+        Judgement::Stages(judged) => judged.iter().map(|by| by.as_ref().map(ToString::to_string)).collect(),
+        Judgement::NotUnderstood(_) => Vec::new(),
+    };
+    let (outcome, sentence) = match (policy.paused(), policy::decide(&plan, &rules)) {
+        (Some(why), _) => ("refused", why.to_owned()),
+        (None, Verdict::Run(rule)) => ("runs", rule),
+        (None, Verdict::Ask(offer)) => ("asks", offer.why),
+        (None, Verdict::Deny(refusal)) => ("refused", refusal.message),
+    };
+    let mut judged = judged.into_iter();
+    let steps: Vec<Value> = match &plan.work {
+        Work::Opaque(_) => Vec::new(),
+        Work::Steps(steps) => steps.iter().map(|step| step_value(step, &mut judged)).collect(),
+    };
+    let not_understood = match &plan.work {
+        Work::Opaque(why) => json!({"reason": why.reason, "position": why.position}),
+        Work::Steps(_) => Value::Null,
+    };
+    Ok(json!({
+        "command": display::quoted(&plan.argv),
+        "agentId": plan.agent_id,
+        "cwd": plan.cwd.to_string_lossy(),
+        "security": rules.policy.security.word(),
+        "ask": rules.policy.ask.word(),
+        "fence": rules.policy.fence.word(),
+        "understood": not_understood.is_null(),
+        "notUnderstood": not_understood,
+        "steps": steps,
+        "outcome": outcome,
+        "sentence": sentence,
+        "toAllow": if outcome == "runs" { Vec::new() } else { to_allow(&plan, &judgement) },
+    }))
+}
+
+fn step_value<'a>(step: &Step, judged: &mut impl Iterator<Item = Result<String, &'a String>>) -> Value {
+    let after = match step.after {
+        After::Always => ";",
+        After::Success => "&&",
+        After::Failure => "||",
+    };
+    let stages: Vec<Value> = step.stages.iter().map(|stage| stage_value(stage, judged.next())).collect();
+    let directory = step.directory.as_ref().map(|directory| directory.path.to_string_lossy());
+    json!({"after": after, "negated": step.is_negated, "directory": directory, "stages": stages})
+}
+
+fn stage_value(stage: &Stage, judged: Option<Result<String, &String>>) -> Value {
+    let program = match &stage.program {
+        Program::Missing => "not found".to_owned(),
+        Program::Builtin(_) => "done by openclaw itself".to_owned(),
+        Program::File(program) => program.file.path.to_string_lossy().into_owned(),
+    };
+    let (allowed, why) = match judged {
+        Some(Ok(by)) => (true, by),
+        Some(Err(why)) => (false, why.clone()),
+        None => (false, String::new()),
+    };
+    json!({
+        "command": display::quoted(&stage.argv),
+        "program": program,
+        "judged": display::quoted(&stage.subject.argv),
+        "judgedPath": stage.subject.path(),
+        "script": stage.subject.operand.as_ref().map(|operand| operand.file.path.to_string_lossy()),
+        "allowed": allowed,
+        "why": why,
+    })
+}
+
+/// The commands that would allow it, as far as there are such.
+fn to_allow(plan: &Plan, judgement: &Judgement) -> Vec<String> {
+    let Judgement::Stages(judged) = judgement else { return Vec::new() };
+    let missing = plan.stages().zip(judged).filter(|(_, by)| by.is_err());
+    let mut commands: Vec<String> = missing.filter_map(|(stage, _)| policy::entry_for(&stage.subject)).collect();
+    commands.dedup();
+    let add = |pattern| format!("openclaw mac-debug approvals allowlist add {}", display::quoted(&[pattern]));
+    commands.into_iter().map(add).collect()
+}
+
+/// For a person.
+pub fn text(value: &Value) -> String {
+    let field = |value: &Value, name: &str| text::visible(value[name].as_str().unwrap_or_default());
+    let mut out = format!("command    {}\ndirectory  {}\n", field(value, "command"), field(value, "cwd"));
+    let _ = writeln!(
+        out,
+        "policy     security={} ask={} fence={}",
+        field(value, "security"),
+        field(value, "ask"),
+        field(value, "fence")
+    );
+    for step in value["steps"].as_array().into_iter().flatten() {
+        for (number, stage) in step["stages"].as_array().into_iter().flatten().enumerate() {
+            let joint = if number > 0 { "|".to_owned() } else { field(step, "after") };
+            let mark = if stage["allowed"] == true { "allowed" } else { "not allowed" };
+            let _ = writeln!(out, "  {joint:<2} {}", field(stage, "command"));
+            let _ = writeln!(out, "       program  {}", field(stage, "program"));
+            if let Some(script) = stage["script"].as_str() {
+                let _ = writeln!(out, "       script   {}", text::visible(script));
+            }
+            let _ = writeln!(out, "       {mark}: {}", field(stage, "why"));
+        }
+    }
+    let outcome = match value["outcome"].as_str() {
+        Some("runs") => "runs without a question",
+        Some("asks") => "a person is asked",
+        _ => "is refused",
+    };
+    let _ = writeln!(out, "outcome    {outcome}: {}", field(value, "sentence"));
+    for command in value["toAllow"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "to allow   {}", text::visible(command.as_str().unwrap_or_default()));
+    }
+    out
+}
