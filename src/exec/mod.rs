@@ -12,3 +12,4 @@ pub mod policy;
 pub mod prepare;
 pub mod progress;
 pub mod run;
+pub mod shell;
