@@ -13,3 +13,4 @@ pub mod policy;
 pub mod prepare;
 pub mod progress;
 pub mod run;
+pub mod shell;

@@ -1,0 +1,619 @@
+//! The reader of shell text against everything that mutation finds (H23), and against real shells
+//! (H24).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use openclaw::exec::display::quoted;
+use openclaw::exec::plan::{After, NotUnderstood};
+use openclaw::exec::shell::{Script, Surroundings, parse};
+use openclaw::protocol::text;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::TempDir;
+
+const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+const MUTATIONS: usize = 20_000;
+const GENERATED: usize = 12_000;
+/// Of the generated lines that many at least must be understood, or the comparison says little.
+const UNDERSTOOD: usize = 4_000;
+const TRACED: usize = 300;
+
+/// xorshift64*: the same numbers everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("SEED is a decimal number"));
+        println!("seed {seed}");
+        Self(seed.max(1))
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn one_in(&mut self, number: usize) -> bool {
+        self.below(number) == 0
+    }
+}
+
+/// A home with programs, and a working directory with files of odd names.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = TempDir::new();
+        let files = [
+            "a", "b", "x.rs", "y.rs", "a b", "-x", "[a]", "*", "?", "{a,b}", "$x", "'", "~", ".hid", "sub/a",
+            "sub/y.rs", "sub/-z", "sub 2/a", "opt/ab", "#c", "=p9", "!x", "p1", "p9", "p1.rs",
+        ];
+        for name in files {
+            let path = dir.join("work").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        symlink("sub", dir.join("work/link")).unwrap();
+        for directory in ["bin", "home/bin", "linked"] {
+            fs::create_dir_all(dir.join(directory)).unwrap();
+        }
+        let scratch = Self(dir);
+        let log = scratch.log();
+        for script in ["work/s1", "home/bin/s2", "bin/s3"] {
+            let text = format!("#!/bin/sh\nprintf '%s\\0' C $(($# + 1)) \"$0\" \"$@\" >>{log}\n");
+            fs::write(scratch.0.join(script), text).unwrap();
+            fs::set_permissions(scratch.0.join(script), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for number in 1..=9 {
+            let program = if number < 7 { "true" } else { "false" };
+            let program = ["/bin", "/usr/bin"].map(|directory| Path::new(directory).join(program));
+            let program = program.iter().find(|program| program.exists()).unwrap();
+            symlink(program, scratch.0.join(format!("linked/p{number}"))).unwrap();
+        }
+        symlink("../bin/s3", scratch.0.join("linked/s3")).unwrap();
+        scratch
+    }
+
+    fn log(&self) -> String {
+        self.0.join("log").to_str().unwrap().to_owned()
+    }
+
+    fn understand(&self, text: &str) -> Result<(Script, Vec<Vec<String>>), NotUnderstood> {
+        let home = self.0.join("home");
+        let work = self.0.join("work");
+        let mut around = Surroundings::new(home.to_str().unwrap(), &work);
+        let script = parse(text)?;
+        let commands = script.steps.iter().flat_map(|step| &step.commands);
+        let listed = commands.map(|command| command.expand(&mut around)).collect::<Result<_, _>>()?;
+        Ok((script, listed))
+    }
+
+    /// `program` with an environment of ours only.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, path: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", self.0.join(path)).env("HOME", self.0.join("home")).env("LC_ALL", "C");
+        command.current_dir(self.0.join("work"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+}
+
+/// Where a shell is found, if it is.
+fn shell(name: &str) -> Option<String> {
+    ["/bin", "/usr/bin"]
+        .map(|directory| format!("{directory}/{name}"))
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+}
+
+/// `text` as one word of any shell.
+fn single_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// H23: the target. Nothing panics; places are inside the text; what was understood has words, and
+/// written in our quotes it is understood as the same words.
+fn target(scratch: &Scratch, bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let (script, listed) = match scratch.understand(&text) {
+        Ok(understood) => understood,
+        Err(why) => {
+            assert!(why.position <= text.len() && !why.reason.is_empty(), "{text:?}: {why:?}");
+            return false;
+        }
+    };
+    assert!(!script.steps.is_empty() && script.steps[0].after == After::Always);
+    for command in script.steps.iter().flat_map(|step| &step.commands) {
+        assert!(!command.words.is_empty() && text.is_char_boundary(command.position), "{text:?}");
+    }
+    for argv in listed {
+        assert!(!argv[0].is_empty(), "{text:?}");
+        // Not written for a shell: hidden characters as escapes, and a `=` in front without quotes.
+        if argv.iter().any(|word| word.contains(text::is_hidden) || word.starts_with('=')) {
+            continue;
+        }
+        // The name may be a reserved word that had quotes.
+        let argv: Vec<String> = std::iter::once("x".to_owned()).chain(argv).collect();
+        let written = quoted(&argv);
+        let again = scratch.understand(&written).unwrap_or_else(|why| panic!("{text:?} became {written:?}: {why:?}"));
+        assert_eq!(again.1, [argv], "{text:?} became {written:?}");
+    }
+    true
+}
+
+#[test]
+fn sec_h23_reader_of_shell_text() {
+    let scratch = Scratch::new();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/shell");
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for entry in fs::read_dir(corpus).unwrap() {
+        let content = fs::read(entry.unwrap().path()).unwrap();
+        seeds.extend(content.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+        seeds.push(content);
+    }
+    seeds.sort();
+    assert!(seeds.len() > 20);
+    let mut understood = seeds.iter().filter(|seed| target(&scratch, seed)).count();
+    assert!(understood > 10);
+    let mut random = Random::new();
+    for _ in 0..MUTATIONS {
+        let mut bytes = random.pick(&seeds.iter().collect::<Vec<_>>()).clone();
+        for _ in 0..=random.below(4) {
+            mutate(&mut bytes, &seeds, &mut random);
+        }
+        understood += usize::from(target(&scratch, &bytes));
+    }
+    println!("{understood} of {} understood", MUTATIONS + seeds.len());
+    assert!(understood > MUTATIONS / 20);
+}
+
+fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
+    let at = random.below(bytes.len() + 1);
+    let end = at + random.below(bytes.len() - at + 1);
+    match random.below(5) {
+        0 => drop(bytes.drain(at..end)),
+        1 => bytes.insert(at, random.pick(b"\"'\\$`~*?[]{}()<>|&;#!=-,. \n\rahP1/\0\xFF")),
+        2 => bytes.insert(at, random.below(256) as u8),
+        3 => {
+            let copy = bytes[at..end].to_vec();
+            bytes.splice(at..at, copy);
+        }
+        _ => {
+            let other = &seeds[random.below(seeds.len())];
+            bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
+        }
+    }
+}
+
+const NAMES: &[&str] = &[
+    "p1",
+    "p2",
+    "p3",
+    "p4",
+    "p5",
+    "p6",
+    "p7",
+    "p8",
+    "p9",
+    "p1",
+    "p7",
+    "true",
+    "false",
+    ":",
+    "echo",
+    "printf",
+    "nosuch",
+    "./s1",
+    "~/bin/s2",
+    "$HOME/bin/s2",
+    "\"$HOME\"/bin/s2",
+    "s3",
+    "'p1'",
+    "p\"2\"",
+    "\\p3",
+    "./sub/../s1",
+    "link/../s1",
+    "''p4",
+];
+const PIECES: &[&str] = &[
+    "a",
+    "b",
+    "x.rs",
+    "-x",
+    "--o=v",
+    "1",
+    "2",
+    "p9",
+    "é",
+    "%",
+    "@",
+    "+",
+    ",",
+    ".",
+    "/",
+    ":",
+    "=",
+    "!",
+    "^",
+    "#",
+    "]",
+    "}",
+    "'a b'",
+    "\"a b\"",
+    "'*'",
+    "\"*\"",
+    "''",
+    "\"\"",
+    "'$(p9)'",
+    "'`p9`'",
+    "\"it's\"",
+    "'\"'",
+    "\"\\\"\\\\\\$\\`\\a\"",
+    "'\\'",
+    "\\ ",
+    "\\*",
+    "\\'",
+    "\\\"",
+    "\\$",
+    "\\\\",
+    "\\;",
+    "\\a",
+    "\\~",
+    "'a\nb'",
+    "*",
+    "?",
+    "*.rs",
+    "[ab]",
+    "[!a]",
+    "[a-b]",
+    "[",
+    "[*",
+    "[]",
+    "[]a]",
+    "?*",
+    "./*",
+    "sub/*",
+    "*/*",
+    "*/",
+    "link/*",
+    ".h*",
+    "sub*/a",
+    "~",
+    "~/",
+    "~/*",
+    "$HOME",
+    "${HOME}",
+    "\"$HOME\"",
+    "$PWD",
+    "\"${PWD}/x\"",
+    "$PWD/*",
+    "$",
+    "a$",
+    "\"$\"",
+    "$/",
+    "{",
+    "{a",
+    "{}",
+];
+/// What must not be understood, or only in some places.
+const ODD: &[&str] = &[
+    "$(p9)",
+    "`p9`",
+    "\"$(p9)\"",
+    "\"`p9`\"",
+    "$((1))",
+    "$[1]",
+    "${x:-p9}",
+    "$x",
+    "$1",
+    "$@",
+    "$'p9'",
+    "$\"p9\"",
+    "{a,b}",
+    "{1..3}",
+    "~root",
+    "~+",
+    "a=~",
+    "a:~",
+    "=p9",
+    "<(p9)",
+    ">(p9)",
+    ">x",
+    ">>x",
+    "<a",
+    "<<a",
+    "<<<a",
+    "3>x",
+    "&>x",
+    "2>&12",
+    "&",
+    "(",
+    ")",
+    "(p9)",
+    "A=1",
+    "A+=1",
+    "a[0]=1",
+    "if",
+    "then",
+    "fi",
+    "while",
+    "do",
+    "done",
+    "{",
+    "}",
+    "[[",
+    "]]",
+    "!",
+    "case",
+    "in",
+    "esac",
+    "function",
+    "\\\n",
+    "\"",
+    "'",
+    "\\",
+    "[[:alpha:]]",
+    "[a/b]",
+    "[^a]",
+    "[\"a\"]",
+    "**",
+    "@(a)",
+    ";;",
+    "|&",
+    "p9()",
+    "{x}>/dev/null",
+    "a>/dev/null",
+    "#",
+    "# p9",
+    "\n",
+];
+const REDIRECTIONS: &[&str] = &[" 2>&1", " >/dev/null", " 1>/dev/null", " 2>/dev/null", "2>&1", ">/dev/null"];
+const OPERATORS: &[&str] = &[
+    " && ",
+    " || ",
+    "; ",
+    " | ",
+    "\n",
+    "&&",
+    "||",
+    ";",
+    "|",
+    " &&\n",
+    " |\n # p9\n ",
+    ";\n\n",
+    " # p9\n",
+    " |& ",
+    " ;; ",
+    " & ",
+];
+
+fn generate(random: &mut Random) -> String {
+    let mut line = String::new();
+    for number in 0..=random.below(4) {
+        if number > 0 {
+            line += random.pick(OPERATORS);
+        }
+        if random.one_in(8) {
+            line += "! ";
+        }
+        if random.one_in(16) {
+            line += random.pick(REDIRECTIONS).trim_start();
+            line += " ";
+        }
+        line += random.pick(NAMES);
+        for _ in 0..random.below(4) {
+            line += random.pick(&[" ", " ", " ", "  ", "\t"]);
+            for _ in 0..=random.below(3) / 2 {
+                let pieces = if random.one_in(24) { ODD } else { PIECES };
+                line += random.pick(pieces);
+            }
+        }
+        if random.one_in(6) {
+            line += random.pick(REDIRECTIONS);
+        }
+    }
+    if random.one_in(6) {
+        let places: Vec<usize> = line.char_indices().map(|(place, _)| place).collect();
+        let place = random.pick(&places);
+        if random.one_in(2) {
+            line.insert_str(place, random.pick(ODD));
+        } else {
+            line.remove(place);
+        }
+    }
+    line
+}
+
+/// What runs, if the exit codes of all commands are known.
+fn expected(script: &Script, listed: &[Vec<String>]) -> Option<Vec<Vec<String>>> {
+    let mut ran = Vec::new();
+    let mut listed = listed.iter();
+    let mut has_succeeded = true;
+    for step in &script.steps {
+        let commands: Vec<&Vec<String>> = listed.by_ref().take(step.commands.len()).collect();
+        let runs = match step.after {
+            After::Always => true,
+            After::Success => has_succeeded,
+            After::Failure => !has_succeeded,
+        };
+        let last = commands.last()?[0].rsplit('/').next()?;
+        let is_success = match last {
+            "p1" | "p2" | "p3" | "p4" | "p5" | "p6" | "s1" | "s2" | "s3" | "true" | ":" | "echo" => true,
+            "p7" | "p8" | "p9" | "false" | "nosuch" => false,
+            _ => return None,
+        };
+        if runs {
+            ran.extend(commands.into_iter().filter(|argv| is_logged(&argv[0])).cloned());
+            has_succeeded = is_success != step.is_negated;
+        }
+    }
+    Some(ran)
+}
+
+fn is_logged(name: &str) -> bool {
+    !matches!(name, "true" | "false" | ":" | "echo" | "printf" | "nosuch")
+}
+
+/// Takes away from `listed` what ran; what is not there must not have run.
+fn assert_listed(line: &str, who: &str, ran: &[Vec<String>], mut listed: Vec<Vec<String>>) {
+    for argv in ran {
+        let place = listed.iter().position(|candidate| candidate == argv);
+        let place =
+            place.unwrap_or_else(|| panic!("{who} ran {argv:?} for {line:?}; not yet run of the list: {listed:?}"));
+        listed.remove(place);
+    }
+}
+
+/// H24: whenever we say "understood", a real shell runs only what we listed, with the same
+/// arguments; and exactly what `&&`, `||`, `;` and `!` let run, where exit codes are known.
+#[test]
+fn sec_h24_differential_against_real_shells() {
+    let scratch = Scratch::new();
+    let mut random = Random::new();
+    let mut lines = Vec::new();
+    let mut seen = HashSet::new();
+    while seen.len() < GENERATED {
+        let line = generate(&mut random);
+        if seen.insert(line.clone())
+            && let Ok((script, listed)) = scratch.understand(&line)
+        {
+            lines.push((line, script, listed));
+        }
+    }
+    println!("{} of {GENERATED} lines understood", lines.len());
+    assert!(lines.len() >= UNDERSTOOD && lines.len() <= GENERATED - GENERATED / 10);
+    let mut shells = 0;
+    for name in ["sh", "dash", "bash"] {
+        let Some(shell) = shell(name) else {
+            println!("skipped: there is no {name}");
+            continue;
+        };
+        shells += 1;
+        let runs = run_all(&scratch, &shell, &lines);
+        let mut exact = 0;
+        for ((line, script, listed), ran) in lines.iter().zip(runs) {
+            assert_listed(line, name, &ran, listed.clone());
+            // Not of every shell.
+            if !line.contains(";;")
+                && !line.contains("|&")
+                && let Some(mut expected) = expected(script, listed)
+            {
+                let mut ran = ran;
+                ran.sort();
+                expected.sort();
+                assert_eq!(ran, expected, "{name}: {line:?}");
+                exact += 1;
+            }
+        }
+        println!("{name}: {exact} lines ran exactly as expected");
+        assert!(exact > lines.len() / 2);
+    }
+    assert!(shells >= 2, "no shells to compare with");
+}
+
+type Line = (String, Script, Vec<Vec<String>>);
+
+/// What each line made the shell run. One process of the shell evaluates them all, each in a
+/// subshell; `p1` to `p9` are functions that log their arguments, files log theirs.
+fn run_all(scratch: &Scratch, shell: &str, lines: &[Line]) -> Vec<Vec<Vec<String>>> {
+    let log = scratch.log();
+    let _ = fs::remove_file(&log);
+    let mut driver = format!("log_argv() {{ printf '%s\\0' C \"$#\" \"$@\" >>{log}; }}\n");
+    for number in 1..=9 {
+        driver += &format!("p{number}() {{ log_argv p{number} \"$@\"; return {}; }}\n", u8::from(number >= 7));
+    }
+    for (number, (line, ..)) in lines.iter().enumerate() {
+        driver += &format!("printf '%s\\0' L {number} >>{log}\n( eval {} )\n", single_quoted(line));
+    }
+    let file = scratch.0.join("driver");
+    fs::write(&file, driver).unwrap();
+    assert!(scratch.command(shell, "bin").arg(&file).status().unwrap().code().is_some());
+    let logged = String::from_utf8(fs::read(&log).unwrap()).unwrap();
+    let mut fields = logged.split_terminator('\0').map(str::to_owned);
+    let mut runs: Vec<Vec<Vec<String>>> = Vec::new();
+    let bin = format!("{}/", scratch.0.join("bin").display());
+    while let Some(kind) = fields.next() {
+        let number: usize = fields.next().unwrap().parse().unwrap();
+        if kind == "L" {
+            assert_eq!(number, runs.len(), "{shell}: a line is missing");
+            runs.push(Vec::new());
+        } else {
+            let mut argv: Vec<String> = fields.by_ref().take(number).collect();
+            assert_eq!((kind.as_str(), argv.len()), ("C", number));
+            argv[0] = argv[0].strip_prefix(&bin).unwrap_or(&argv[0]).to_owned();
+            runs.last_mut().unwrap().push(argv);
+        }
+    }
+    assert_eq!(runs.len(), lines.len(), "{shell} stopped early");
+    runs
+}
+
+/// The same with programs instead of functions, and the kernel's word for what was executed.
+#[test]
+fn sec_h24_differential_under_strace() {
+    let scratch = Scratch::new();
+    let trace = scratch.0.join("trace");
+    let strace = |program: &str| {
+        let mut command = scratch.command("/usr/bin/strace", "linked");
+        command.args(["-f", "-qq", "-xx", "-s", "65536", "-e", "trace=execve", "-e", "abbrev=none", "-o"]);
+        command.arg(&trace).arg(program);
+        command
+    };
+    if !strace("/bin/true").status().is_ok_and(|status| status.success()) {
+        println!("skipped: strace is not there or may not trace");
+        return;
+    }
+    let mut random = Random::new();
+    let mut lines = Vec::new();
+    while lines.len() < TRACED {
+        let line = generate(&mut random);
+        if let Ok((_, listed)) = scratch.understand(&line) {
+            lines.push((line, listed));
+        }
+    }
+    for name in ["sh", "bash"] {
+        let Some(shell) = shell(name) else { continue };
+        let driver: String = lines.iter().map(|(line, _)| format!("{shell} -c {}\n", single_quoted(line))).collect();
+        let file = scratch.0.join("driver");
+        fs::write(&file, driver).unwrap();
+        assert!(strace(&shell).arg(&file).status().unwrap().code().is_some());
+        let mut executed = fs::read_to_string(&trace).unwrap();
+        executed.retain(|character| character != '\r');
+        // The first is the driver's shell.
+        let mut executed = executed.lines().filter_map(traced_argv).skip(1).peekable();
+        let mut count = 0;
+        for (line, listed) in &lines {
+            assert_eq!(executed.next(), Some(vec![shell.clone(), "-c".to_owned(), line.clone()]));
+            let mut ran = Vec::new();
+            while let Some(argv) = executed.next_if(|argv| argv.first() != Some(&shell)) {
+                ran.push(argv);
+            }
+            count += ran.len();
+            assert_listed(line, name, &ran, listed.clone());
+        }
+        println!("{name}: {count} programs executed");
+        assert!(count > TRACED / 2);
+    }
+}
+
+/// The argument vector of a line of `strace -xx`, where it is one about an execution.
+fn traced_argv(line: &str) -> Option<Vec<String>> {
+    let (_, rest) = line.split_once("execve(")?;
+    let (_, rest) = rest.split_once('[')?;
+    let (argv, _) = rest.split_once(']')?;
+    let word = |hex: &str| {
+        let bytes = hex.trim_matches('"').split("\\x").skip(1).map(|byte| u8::from_str_radix(byte, 16).unwrap());
+        String::from_utf8(bytes.collect()).unwrap()
+    };
+    Some(argv.split(", ").map(word).collect())
+}
