@@ -279,3 +279,15 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+
+/// Bytes of a file that is bound by its content; a larger one that commands could rewrite does not
+/// run. Fits programs with a runtime built in. ours
+pub const HASHED_BYTES: u64 = 512 * 1024 * 1024;
+/// Hashes of files remembered. issue part 2, point 5 asks for a bound; ours
+pub const HASHES: usize = 512;
+/// Two changes of a file closer than this may bear the same time. issue part 2, point 5
+pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
+/// Bytes of a `#!` line without its end. spec: Linux' `BINPRM_BUF_SIZE`
+pub const INTERPRETER_LINE_BYTES: usize = 255;
+/// `#!` files on the way from a program to a binary. ours
+pub const SCRIPT_LEVELS: usize = 2;
