@@ -8,6 +8,7 @@ pub mod document;
 pub mod env;
 pub mod glob;
 pub mod grants;
+pub mod identity;
 pub mod plan;
 pub mod policy;
 pub mod prepare;

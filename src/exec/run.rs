@@ -7,12 +7,13 @@ use super::progress::{Listener, Progress};
 use crate::limits;
 use crate::protocol::node::RunResult;
 use crate::protocol::policy::Refusal;
+use crate::sys::fence::{Fencer, Walls};
 use crate::sys::poll::{self, Interest};
-use crate::sys::spawn::{self, Child, Command, Exit, Stop};
+use crate::sys::spawn::{self, Child, Command, Exit, Program, Stop};
 use crate::sys::wake::Wake;
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub fn run(authorised: Authorised, cancel: &Wake, listener: Option<Listener<'_>>
         return RunOutcome::Cancelled;
     }
     match start(&authorised) {
-        Ok(child) => follow(child, authorised.plan().timeout, cancel, listener),
+        Ok(running) => follow(running, authorised.plan().timeout, cancel, listener),
         Err(NotStarted::Changed(refusal)) => RunOutcome::Refused(refusal),
         Err(NotStarted::Failed(error)) => {
             RunOutcome::Finished(RunResult { error: Some(error), ..RunResult::default() })
@@ -52,7 +53,25 @@ enum NotStarted {
     Failed(String),
 }
 
-fn start(authorised: &Authorised) -> Result<Child, NotStarted> {
+/// A command that was started, and what it prints.
+struct Running {
+    child: Child,
+    stdout: PipeReader,
+    stderr: PipeReader,
+}
+
+impl Running {
+    /// Starts it with nothing to read.
+    fn start(command: impl FnOnce([BorrowedFd<'_>; 3]) -> io::Result<Child>) -> io::Result<Self> {
+        let null = std::fs::File::open("/dev/null")?;
+        let (stdout, stdout_child) = io::pipe()?;
+        let (stderr, stderr_child) = io::pipe()?;
+        let child = command([null.as_fd(), stdout_child.as_fd(), stderr_child.as_fd()])?;
+        Ok(Self { child, stdout, stderr })
+    }
+}
+
+fn start(authorised: &Authorised) -> Result<Running, NotStarted> {
     let plan = authorised.plan();
     let failed = |error: String| NotStarted::Failed(error);
     let directory = open_directory(plan)?;
@@ -64,17 +83,23 @@ fn start(authorised: &Authorised) -> Result<Child, NotStarted> {
     let arguments: Vec<OsString> = plan.argv.iter().map(OsString::from).collect();
     let environment: Vec<(OsString, OsString)> =
         plan.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let command = Command {
-        program: &executable.file.path,
-        arguments: &arguments,
-        environment: &environment,
-        directory: directory.as_fd(),
-        open_files: authorised.open_files(),
-        no_new_privileges: true,
-    };
+    // Until the plan says which: no privileges to gain.
+    let fence = Fencer::none("not asked for").enclose(&Walls { hide: true, ..Walls::default() }).map_err(failed)?;
     // The last look before the start; between here and exec lie a few system calls.
     plan.verify().map_err(NotStarted::Changed)?;
-    spawn::spawn(&command)
+    let command = |streams: [BorrowedFd<'_>; 3]| {
+        spawn::spawn(&Command {
+            program: Program::Path(&executable.file.path),
+            arguments: &arguments,
+            environment: &environment,
+            directory: directory.as_fd(),
+            directory_path: &plan.cwd,
+            streams,
+            open_files: authorised.open_files(),
+            fence: &fence,
+        })
+    };
+    Running::start(command)
         .map_err(|error| failed(format!("{} could not be started: {error}", executable.file.path.display())))
 }
 
@@ -102,18 +127,18 @@ fn open_directory(plan: &Plan) -> Result<OwnedFd, NotStarted> {
 }
 
 /// Follows a child: output, exit, limit, cancellation.
-fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake, listener: Option<Listener<'_>>) -> RunOutcome {
+fn follow(running: Running, timeout: Option<Duration>, cancel: &Wake, listener: Option<Listener<'_>>) -> RunOutcome {
     let mut output = Output::default();
     let mut progress = listener.map(Progress::new);
     let mut timed_out = false;
     // First the limit, then the grace after TERM, then what we allow KILL to take.
     let mut deadline = timeout.and_then(poll::deadline_in);
     let mut next_stop = Some(Stop::Terminate);
-    while child.exit().is_none() {
+    while running.child.exit().is_none() {
         let due = progress.as_ref().and_then(|progress| progress.due(output.streams()));
-        match output.wait(&child, Some(cancel), deadline.into_iter().chain(due).min()) {
+        match output.wait(&running, Some(cancel), deadline.into_iter().chain(due).min()) {
             Ok(Event::Cancelled) => {
-                end_group(child);
+                end_group(running.child);
                 return RunOutcome::Cancelled;
             }
             // Only progress is due.
@@ -121,7 +146,7 @@ fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake, listener: Opti
             Ok(Event::Deadline) => {
                 timed_out = true;
                 let Some(stop) = next_stop else { break };
-                child.stop(stop);
+                running.child.stop(stop);
                 (next_stop, deadline) = match stop {
                     Stop::Terminate => (Some(Stop::Kill), poll::deadline_in(limits::KILL_GRACE)),
                     Stop::Kill => (None, poll::deadline_in(limits::KILL_WAIT)),
@@ -129,7 +154,7 @@ fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake, listener: Opti
             }
             Ok(Event::Progress) => {}
             Err(error) => {
-                end_group(child);
+                end_group(running.child);
                 let error = Some(format!("the command could not be followed and was stopped: {error}"));
                 return RunOutcome::Finished(RunResult { error, ..output.into_result() });
             }
@@ -138,13 +163,13 @@ fn follow(child: Child, timeout: Option<Duration>, cancel: &Wake, listener: Opti
             progress.tell(output.streams());
         }
     }
-    let exit = child.exit();
+    let exit = running.child.exit();
     let clean = exit == Some(Exit::Code(0)) && !timed_out;
     if !clean && !timed_out {
-        child.stop(Stop::Terminate);
+        running.child.stop(Stop::Terminate);
     }
-    output.drain(&child);
-    child.release((!clean).then_some(limits::KILL_GRACE));
+    output.drain(&running);
+    running.child.release((!clean).then_some(limits::KILL_GRACE));
     let mut result = output.into_result();
     result.timed_out = timed_out;
     result.exit_code = match exit {
@@ -189,13 +214,13 @@ impl Output {
     /// Waits for anything to happen and reads what there is, one piece a stream. Whoever can be
     /// cancelled waits for the leader too. It may exit at any moment, so that is not asked here: an
     /// exit between the caller's look and this one would leave nothing to wait for.
-    fn wait(&mut self, child: &Child, cancel: Option<&Wake>, deadline: Option<Instant>) -> io::Result<Event> {
+    fn wait(&mut self, running: &Running, cancel: Option<&Wake>, deadline: Option<Instant>) -> io::Result<Event> {
         let mut watched = Vec::with_capacity(4);
         let (out_open, err_open) = (!self.stdout.ended, !self.stderr.ended);
-        watched.extend(out_open.then_some((child.stdout.as_fd(), Interest::Readable)));
-        watched.extend(err_open.then_some((child.stderr.as_fd(), Interest::Readable)));
+        watched.extend(out_open.then_some((running.stdout.as_fd(), Interest::Readable)));
+        watched.extend(err_open.then_some((running.stderr.as_fd(), Interest::Readable)));
         if let Some(cancel) = cancel {
-            watched.extend([child.exited(), cancel.fd()].map(|fd| (fd, Interest::Readable)));
+            watched.extend([running.child.exited(), cancel.fd()].map(|fd| (fd, Interest::Readable)));
         }
         let ready = poll::wait(&watched, deadline)?;
         if cancel.is_some_and(Wake::is_fired) {
@@ -206,7 +231,7 @@ impl Output {
         let mut any = false;
         let mut room = room;
         for (open, stream, pipe) in
-            [(out_open, &mut self.stdout, &child.stdout), (err_open, &mut self.stderr, &child.stderr)]
+            [(out_open, &mut self.stdout, &running.stdout), (err_open, &mut self.stderr, &running.stderr)]
         {
             if open && ready.next().unwrap_or(false) {
                 any = true;
@@ -223,11 +248,11 @@ impl Output {
 
     /// Reads what the exited leader and its children still write: to the end of both streams, or
     /// until a silence, or until the limit. Never turned into a timeout. Source: exec e.2.
-    fn drain(&mut self, child: &Child) {
+    fn drain(&mut self, running: &Running) {
         let Some(end) = poll::deadline_in(limits::DRAIN_LIMIT) else { return };
         while !(self.stdout.ended && self.stderr.ended) && Instant::now() < end {
             let silence = poll::deadline_in(limits::DRAIN_SILENCE).map_or(end, |silence| silence.min(end));
-            if !matches!(self.wait(child, None, Some(silence)), Ok(Event::Progress)) {
+            if !matches!(self.wait(running, None, Some(silence)), Ok(Event::Progress)) {
                 return;
             }
         }
@@ -269,30 +294,37 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::fence::Enclosure;
 
     /// The leader may exit between the look at it and the wait, its streams long at their end.
     #[test]
     fn an_exit_just_before_the_wait_ends_it() {
         let directory = spawn::open_directory(std::path::Path::new("/")).unwrap();
-        let command = Command {
-            program: std::path::Path::new("/bin/sh"),
-            arguments: &["sh".into(), "-c".into(), "exit 3".into()],
-            environment: &[],
-            directory: directory.as_fd(),
-            open_files: None,
-            no_new_privileges: true,
+        let fence = Enclosure::none();
+        let command = |streams: [BorrowedFd<'_>; 3]| {
+            spawn::spawn(&Command {
+                program: Program::Path(std::path::Path::new("/bin/sh")),
+                arguments: &["sh".into(), "-c".into(), "exit 3".into()],
+                environment: &[],
+                directory: directory.as_fd(),
+                directory_path: std::path::Path::new("/"),
+                streams,
+                open_files: None,
+                fence: &fence,
+            })
         };
-        let child = spawn::spawn(&command).unwrap();
+        let running = Running::start(command).unwrap();
         assert!(
-            poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(Duration::from_secs(20))).unwrap()
+            poll::wait_one(running.child.exited(), Interest::Readable, poll::deadline_in(Duration::from_secs(20)))
+                .unwrap()
         );
         let mut output = Output::default();
-        output.drain(&child);
+        output.drain(&running);
         assert!(output.stdout.ended && output.stderr.ended);
         let cancel = Wake::new().unwrap();
-        let event = output.wait(&child, Some(&cancel), poll::deadline_in(Duration::from_secs(5))).unwrap();
+        let event = output.wait(&running, Some(&cancel), poll::deadline_in(Duration::from_secs(5))).unwrap();
         assert!(matches!(event, Event::Progress));
-        assert_eq!(child.exit(), Some(Exit::Code(3)));
-        child.release(None);
+        assert_eq!(running.child.exit(), Some(Exit::Code(3)));
+        running.child.release(None);
     }
 }

@@ -6,6 +6,7 @@ pub mod account;
 pub mod clock;
 pub mod connect;
 pub mod environment;
+pub mod fence;
 pub mod host_stats;
 pub mod listener;
 pub mod platform;

@@ -1,6 +1,7 @@
 //! Starting a program that was checked, in a session of its own, with nothing of ours but three
 //! descriptors; and following it until it and what it left behind are gone.
 
+use super::fence::Enclosure;
 use super::worker;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
@@ -11,20 +12,35 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// The file that is started.
+#[derive(Clone, Copy, Debug)]
+pub enum Program<'a> {
+    /// By absolute path; never looked up, never handed to a shell.
+    Path(&'a Path),
+    /// Exactly this open file, a binary; its path is not looked at again.
+    #[cfg(not(target_os = "macos"))]
+    Descriptor(BorrowedFd<'a>),
+}
+
 /// What to start. The environment is complete: nothing is inherited.
 pub struct Command<'a> {
-    /// Absolute path of the program; never looked up, never handed to a shell.
-    pub program: &'a Path,
+    /// The program.
+    pub program: Program<'a>,
     /// argv, argv[0] included.
     pub arguments: &'a [OsString],
     /// `NAME`, value.
     pub environment: &'a [(OsString, OsString)],
     /// Working directory, from [`open_directory`].
     pub directory: BorrowedFd<'a>,
+    /// The same one's canonical path: it is entered anew inside the fence, whose mounts are others,
+    /// and must be that very directory there.
+    pub directory_path: &'a Path,
+    /// Its descriptors 0, 1 and 2.
+    pub streams: [BorrowedFd<'a>; 3],
     /// Soft limit of open files; none leaves ours. macOS cannot set it for a child and leaves ours.
     pub open_files: Option<u64>,
-    /// No set-uid program gains anything (Linux).
-    pub no_new_privileges: bool,
+    /// What it is kept from.
+    pub fence: &'a Enclosure,
 }
 
 /// How a child ended.
@@ -53,10 +69,6 @@ pub struct Child {
     exited: PipeReader,
     exit: Arc<Mutex<Option<Exit>>>,
     release: Option<Sender<Option<Duration>>>,
-    /// What it writes to descriptor 1.
-    pub stdout: PipeReader,
-    /// What it writes to descriptor 2.
-    pub stderr: PipeReader,
 }
 
 /// Opens a directory to start programs in; the name is not looked up again.
@@ -82,15 +94,13 @@ pub fn is_executable(path: &Path) -> bool {
     unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
 }
 
-/// Starts `command` with standard input from the null device and both outputs in pipes.
+/// Starts `command`.
 ///
 /// # Errors
-/// The kernel's refusal to start this program, or too few descriptors, processes or threads.
+/// The kernel's refusal to start this program, or too few descriptors, processes or threads. A fence
+/// that could not be put up, or a working directory that is not the same inside it: with a sentence.
 pub fn spawn(command: &Command<'_>) -> io::Result<Child> {
-    let (stdout, stdout_child) = io::pipe()?;
-    let (stderr, stderr_child) = io::pipe()?;
-    let null = OwnedFd::from(std::fs::File::open("/dev/null")?);
-    let prepared = Prepared::new(command, [null, stdout_child.into(), stderr_child.into()])?;
+    let prepared = Prepared::new(command)?;
     let (exited, exit_note) = io::pipe()?;
     let exit = Arc::new(Mutex::new(None));
     let (release, released) = channel();
@@ -105,7 +115,7 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Child> {
     let group = platform::start(&prepared)?;
     // The thread lives until it has received this.
     let _ = start.send(group);
-    Ok(Child { group, exited, exit, release: Some(release), stdout, stderr })
+    Ok(Child { group, exited, exit, release: Some(release) })
 }
 
 /// Waits for the leader without collecting it, says so, and collects it when nobody will send a
@@ -208,8 +218,11 @@ fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
 const HANDED_OVER_FROM: libc::c_int = 10;
 
 /// Everything that a start needs, made before there is a second process.
-struct Prepared {
+struct Prepared<'a> {
+    /// Empty for a descriptor.
     program: CString,
+    #[cfg(not(target_os = "macos"))]
+    descriptor: Option<BorrowedFd<'a>>,
     /// Keep what `arguments` and `environment` point to alive.
     _texts: Vec<CString>,
     arguments: Vec<*const libc::c_char>,
@@ -217,13 +230,14 @@ struct Prepared {
     streams: [OwnedFd; 3],
     directory: OwnedFd,
     #[cfg(not(target_os = "macos"))]
-    open_files: Option<libc::rlimit>,
+    directory_path: CString,
     #[cfg(not(target_os = "macos"))]
-    no_new_privileges: bool,
+    open_files: Option<libc::rlimit>,
+    fence: &'a Enclosure,
 }
 
-impl Prepared {
-    fn new(command: &Command<'_>, streams: [OwnedFd; 3]) -> io::Result<Self> {
+impl<'a> Prepared<'a> {
+    fn new(command: &Command<'a>) -> io::Result<Self> {
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
         let arguments = command.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
         let pair = |(name, value): &(OsString, OsString)| {
@@ -235,18 +249,28 @@ impl Prepared {
         let environment = command.environment.iter().map(pair).collect::<io::Result<Vec<_>>>()?;
         let pointers =
             |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
-        let [input, output, error] = &streams;
+        let [input, output, error] = command.streams;
         Ok(Self {
-            program: text(command.program.as_os_str())?,
+            program: match command.program {
+                Program::Path(path) => text(path.as_os_str())?,
+                #[cfg(not(target_os = "macos"))]
+                Program::Descriptor(_) => CString::default(),
+            },
+            #[cfg(not(target_os = "macos"))]
+            descriptor: match command.program {
+                Program::Path(_) => None,
+                Program::Descriptor(descriptor) => Some(descriptor),
+            },
             arguments: pointers(&arguments),
             environment: pointers(&environment),
             _texts: arguments.into_iter().chain(environment).collect(),
-            streams: [above(input.as_fd())?, above(output.as_fd())?, above(error.as_fd())?],
+            streams: [above(input)?, above(output)?, above(error)?],
             directory: above(command.directory)?,
             #[cfg(not(target_os = "macos"))]
-            open_files: command.open_files.and_then(open_files),
+            directory_path: text(command.directory_path.as_os_str())?,
             #[cfg(not(target_os = "macos"))]
-            no_new_privileges: command.no_new_privileges,
+            open_files: command.open_files.and_then(open_files),
+            fence: command.fence,
         })
     }
 }
@@ -281,20 +305,47 @@ mod platform {
     const DEFAULT_ACTION: [u64; 8] = [0; 8];
     /// Bytes of the kernel's signal set.
     const SIGNAL_SET_BYTES: usize = 8;
-    /// Descriptors that are closed one by one where the kernel has no `close_range`.
+    /// Descriptors that are marked one by one where the kernel has no `close_range` for that.
     const CLOSE_ONE_BY_ONE: libc::c_int = 65_536;
     /// Stack of [`become_program`]; what it calls needs a small part of it.
     const STACK_BYTES: usize = 32 * 1024;
 
     /// What both processes see.
     struct Shared<'a> {
-        prepared: &'a Prepared,
-        /// `errno` of what failed; 0 once the program runs.
-        failure: libc::c_int,
+        prepared: &'a Prepared<'a>,
+        /// What failed; none once the program runs.
+        failure: Option<Failure>,
     }
 
-    pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
-        let mut shared = Shared { prepared, failure: 0 };
+    /// Where a start ended, with its `errno`.
+    #[derive(Clone, Copy)]
+    enum Failure {
+        Fence(libc::c_int),
+        Directory(libc::c_int),
+        Program(libc::c_int),
+    }
+
+    impl From<Failure> for io::Error {
+        fn from(failure: Failure) -> Self {
+            let told = |code, what: &str| {
+                let error = Self::from_raw_os_error(code);
+                Self::new(error.kind(), format!("{what} ({error})"))
+            };
+            match failure {
+                Failure::Fence(code) => told(
+                    code,
+                    "the fence could not be put up; if what it hides was moved or replaced, start openclaw again",
+                ),
+                Failure::Directory(code) => {
+                    told(code, "its working directory was replaced, or lies where the fence lets nobody in")
+                }
+                Failure::Program(code) => Self::from_raw_os_error(code),
+            }
+        }
+    }
+
+    pub(super) fn start(prepared: &Prepared<'_>) -> io::Result<libc::pid_t> {
+        let mut shared = Shared { prepared, failure: None };
         // Of this type for its alignment, which every stack that we know asks for.
         let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
@@ -318,13 +369,11 @@ mod platform {
         }
         // SAFETY: a live local. The child has written to it behind the compiler's back.
         let failure = unsafe { (&raw const shared.failure).read_volatile() };
-        if failure == 0 {
-            return Ok(pid);
-        }
+        let Some(failure) = failure else { return Ok(pid) };
         let mut status = 0;
         // SAFETY: `pid` is our child, about to exit; nobody else knows it.
         unsafe { libc::waitpid(pid, &raw mut status, 0) };
-        Err(io::Error::from_raw_os_error(failure))
+        Err(failure.into())
     }
 
     /// Runs in the child and never returns. `shared` is a [`Shared`] that lives until exec.
@@ -334,20 +383,46 @@ mod platform {
         // the thread that sleeps meanwhile.
         unsafe {
             let prepared = (*shared).prepared;
-            let mut ok = libc::setsid() >= 0;
-            ok &= libc::fchdir(prepared.directory.as_raw_fd()) == 0;
-            let [input, output, error] = &prepared.streams;
-            ok &= libc::dup2(input.as_raw_fd(), 0) >= 0;
-            ok &= libc::dup2(output.as_raw_fd(), 1) >= 0;
-            ok &= libc::dup2(error.as_raw_fd(), 2) >= 0;
-            close_the_rest();
-            let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            ok &= libc::setrlimit(libc::RLIMIT_CORE, &raw const core) == 0;
-            if let Some(limit) = &prepared.open_files {
-                ok &= libc::setrlimit(libc::RLIMIT_NOFILE, limit) == 0;
+            let failure = match prepare_process(prepared) {
+                Err(failure) => failure,
+                Ok(()) => {
+                    // Without a descriptor the path is absolute, and the first two say nothing.
+                    let file = prepared.descriptor.map_or(libc::AT_FDCWD, |descriptor| descriptor.as_raw_fd());
+                    let (arguments, environment) = (prepared.arguments.as_ptr(), prepared.environment.as_ptr());
+                    let path = prepared.program.as_ptr();
+                    libc::syscall(libc::SYS_execveat, file, path, arguments, environment, libc::AT_EMPTY_PATH);
+                    Failure::Program(errno())
+                }
+            };
+            (&raw mut (*shared).failure).write_volatile(Some(failure));
+            libc::_exit(127)
+        }
+    }
+
+    fn errno() -> libc::c_int {
+        // SAFETY: the address of this thread's own variable.
+        unsafe { *libc::__errno_location() }
+    }
+
+    /// Makes this process what the program shall find itself in.
+    unsafe fn prepare_process(prepared: &Prepared<'_>) -> Result<(), Failure> {
+        let done = |result: libc::c_int, failure: fn(libc::c_int) -> Failure| {
+            if result >= 0 { Ok(()) } else { Err(failure(errno())) }
+        };
+        // SAFETY: as in `become_program`, the only caller.
+        unsafe {
+            done(libc::setsid(), Failure::Program)?;
+            done(prepared.fence.enter(), Failure::Fence)?;
+            done(change_directory(prepared), Failure::Directory)?;
+            done(prepared.fence.shut(), Failure::Fence)?;
+            for (stream, number) in prepared.streams.iter().zip(0..) {
+                done(libc::dup2(stream.as_raw_fd(), number), Failure::Program)?;
             }
-            if prepared.no_new_privileges {
-                ok &= libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+            keep_the_rest_from_the_program();
+            let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            done(libc::setrlimit(libc::RLIMIT_CORE, &raw const core), Failure::Program)?;
+            if let Some(limit) = &prepared.open_files {
+                done(libc::setrlimit(libc::RLIMIT_NOFILE, limit), Failure::Program)?;
             }
             for signal in 1..=LAST_SIGNAL {
                 // KILL and STOP refuse, and need nothing. Not the C library's function: it refuses
@@ -356,23 +431,42 @@ mod platform {
             }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
-            ok &= libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) == 0;
-            if ok {
-                libc::execve(prepared.program.as_ptr(), prepared.arguments.as_ptr(), prepared.environment.as_ptr());
-            }
-            (&raw mut (*shared).failure).write_volatile(*libc::__errno_location());
-            libc::_exit(127)
+            done(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()), Failure::Program)
         }
     }
 
-    /// Closes every descriptor above the standard ones.
-    unsafe fn close_the_rest() {
-        let first = libc::STDERR_FILENO + 1;
-        // SAFETY: closing takes no memory; this process owns nothing that would miss them.
+    /// Behind other mounts the descriptor would still lead, by `..`, through those that the fence
+    /// replaced: there the path is opened anew, and must name the same directory.
+    unsafe fn change_directory(prepared: &Prepared<'_>) -> libc::c_int {
+        let judged = prepared.directory.as_raw_fd();
+        // SAFETY: as in `become_program`; an all-zero `stat` is valid memory for the calls that fill it.
         unsafe {
-            if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) != 0 {
+            if !prepared.fence.has_other_mounts() {
+                return libc::fchdir(judged);
+            }
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+            let inside = libc::open(prepared.directory_path.as_ptr(), flags);
+            let (mut there, mut here): (libc::stat, libc::stat) = std::mem::zeroed();
+            if inside < 0 || libc::fstat(inside, &raw mut there) != 0 || libc::fstat(judged, &raw mut here) != 0 {
+                return -1;
+            }
+            if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) {
+                *libc::__errno_location() = libc::ESTALE;
+                return -1;
+            }
+            libc::fchdir(inside)
+        }
+    }
+
+    /// Nothing above the standard descriptors outlives exec. They stay open until then, since the
+    /// program itself may be one of them.
+    unsafe fn keep_the_rest_from_the_program() {
+        let first = libc::STDERR_FILENO + 1;
+        // SAFETY: no memory is involved.
+        unsafe {
+            if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
                 for fd in first..CLOSE_ONE_BY_ONE {
-                    libc::close(fd);
+                    libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
                 }
             }
         }
@@ -391,7 +485,7 @@ mod platform {
     /// `spawn.h`; not in `libc`.
     const POSIX_SPAWN_SETSID: libc::c_int = 0x0400;
 
-    pub(super) fn start(prepared: &Prepared) -> io::Result<libc::pid_t> {
+    pub(super) fn start(prepared: &Prepared<'_>) -> io::Result<libc::pid_t> {
         let mut attributes = Attributes::new()?;
         let mut actions = Actions::new()?;
         let [input, output, error] = &prepared.streams;
