@@ -2,6 +2,7 @@
 
 use super::analysis::{self, Host};
 use super::display;
+use super::fence;
 use super::grants::Grants;
 use super::plan::{NotUnderstood, Plan, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
@@ -18,6 +19,7 @@ use crate::state::audit::{self, AuditLog, Ticket};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
@@ -133,7 +135,11 @@ impl Guards {
         let mut hidden = vec![state.root().to_owned()];
         // The owner's file may have the gateway's secret, wherever it lies.
         hidden.extend(Some(state.config().to_owned()).filter(|config| !config.starts_with(state.root())));
-        Self { fencer: Fencer::prepare(&hidden), grants: Arc::default(), audit: AuditLog::new(state) }
+        let fencer = std::env::current_exe().map_or_else(
+            |error| Fencer::none(&format!("our own program cannot be found: {error}")),
+            |program| Fencer::prepare(&program, &hidden),
+        );
+        Self { fencer, grants: Arc::default(), audit: AuditLog::new(state) }
     }
 }
 
@@ -317,7 +323,8 @@ impl Judged<'_> {
     /// The fence that the policy asks for, around the working directory.
     fn enclose(&self) -> Result<Enclosure, Refusal> {
         let level = self.rules.policy.fence;
-        super::fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
+        let temporary = self.plan.env.get("TMPDIR").map_or("/tmp", String::as_str);
+        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd, Path::new(temporary)).map_err(|why| {
             Refusal::denied("security=deny", format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()))
         })
     }
@@ -337,7 +344,7 @@ impl Judged<'_> {
             by: *rule.as_ref().unwrap_or(&"refused"),
             refusal: rule.err(),
             fence: Some(rules.policy.fence),
-            fence_mechanism: Some(&context.guards.fencer.mechanism().to_string()),
+            fence_mechanism: Some(context.guards.fencer.mechanism()),
         };
         let noted = context.guards.audit.decision(&decision);
         if let Err(error) = &noted {

@@ -6,6 +6,7 @@ pub mod approval;
 pub mod display;
 pub mod document;
 pub mod env;
+pub mod fence;
 pub mod glob;
 pub mod grants;
 pub mod identity;
