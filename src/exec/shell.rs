@@ -432,7 +432,9 @@ mod tests {
         }
 
         fn found(&self, text: &str) -> Result<String, NotUnderstood> {
-            let found = expanded(text, &mut Surroundings::new("/home/u", &self.0))?;
+            // A busy machine is not what these tests are about.
+            let mut around = Surroundings { time: Duration::from_secs(60), ..Surroundings::new("/home/u", &self.0) };
+            let found = expanded(text, &mut around)?;
             Ok(found.iter().map(|argv| argv.join("¦")).collect::<Vec<_>>().join("⏎"))
         }
     }
@@ -704,6 +706,10 @@ mod tests {
         let scratch = Scratch::with("dash", &["-rf", "x"]);
         assert!(scratch.found("rm *").unwrap_err().reason.contains("with - at its beginning"));
         assert_eq!(scratch.found("rm ./* x*").unwrap(), "rm¦./-rf¦./x¦x");
+        for pattern in [".*", "./.?", ".?*", ".[!x]"] {
+            assert!(scratch.found(&format!("rm {pattern}")).unwrap_err().reason.contains("finds . or .."), "{pattern}");
+        }
+        assert!(scratch.found("rm *//").unwrap_err().reason.contains("// behind it"));
         let odd = std::ffi::OsString::from_vec(b"\xFF".to_vec());
         // Some file systems refuse such a name themselves.
         if fs::write(scratch.0.join(odd), "").is_ok() {
@@ -716,8 +722,7 @@ mod tests {
         let names: Vec<String> = (0..100).map(|number| format!("file-{number}")).collect();
         let scratch = Scratch::with("budget", &names.iter().map(String::as_str).collect::<Vec<_>>());
         let enough = "* ".repeat(limits::GLOB_NAMES / 100);
-        let mut around = Surroundings::new("/h", &scratch.0);
-        around.time = Duration::from_secs(60);
+        let mut around = Surroundings { time: Duration::from_secs(60), ..Surroundings::new("/h", &scratch.0) };
         let argv = expanded(&format!("ls {enough}"), &mut around).unwrap();
         assert_eq!(argv[0].len(), 1 + limits::GLOB_NAMES);
         assert!(expanded("ls file-1*", &mut around).unwrap_err().reason.contains("too many names"));

@@ -31,12 +31,17 @@ impl Search<'_, '_> {
     /// Component by component: what is found so far, each with everything that it continues with.
     fn run(&mut self, tokens: &[Token]) -> Result<Vec<String>, &'static str> {
         let mut found = vec![String::new()];
+        let mut has_listed = false;
         for component in tokens.split_inclusive(|token| matches!(token, Token::Character('/'))) {
             let (name, slash) = match component.split_last() {
                 Some((Token::Character('/'), name)) => (name, "/"),
                 _ => (component, ""),
             };
             let literal: Option<String> = name.iter().map(Token::character).collect();
+            if has_listed && name.is_empty() {
+                return Err("a pattern with // behind it, which shells write differently");
+            }
+            has_listed |= literal.is_none();
             let mut continued = Vec::new();
             for before in found {
                 let names = match &literal {
@@ -63,6 +68,9 @@ impl Search<'_, '_> {
         let mut names = Vec::new();
         let Ok(entries) = fs::read_dir(self.around.directory.join(directory)) else { return Ok(names) };
         let wants_dot = matches!(pattern.first(), Some(Token::Character('.')));
+        if wants_dot && (matches(pattern, ".") || matches(pattern, "..")) {
+            return Err("a pattern that in some shells finds . or ..");
+        }
         for entry in entries.flatten() {
             self.check_time()?;
             let name = entry.file_name();
