@@ -279,3 +279,8 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+
+/// How long the helper that prepares the fence may take for one step (ours; it takes milliseconds).
+pub const FENCE_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of one answer of that helper (ours: a path and an error).
+pub const FENCE_ANSWER_BYTES: u64 = 8_192;
