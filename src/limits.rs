@@ -314,3 +314,7 @@ pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
 pub const INTERPRETER_LINE_BYTES: usize = 255;
 /// `#!` files on the way from a program to a binary. ours
 pub const SCRIPT_LEVELS: usize = 2;
+/// How long the helper that prepares the fence may take for one step (ours; it takes milliseconds).
+pub const FENCE_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of one answer of that helper (ours: a path and an error).
+pub const FENCE_ANSWER_BYTES: u64 = 8_192;

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    openclaw::commands::run(std::env::args_os())
+    openclaw::sys::fence::serve(std::env::args_os()).unwrap_or_else(|| openclaw::commands::run(std::env::args_os()))
 }

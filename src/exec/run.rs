@@ -84,7 +84,7 @@ fn start(authorised: &Authorised) -> Result<Running, NotStarted> {
     let environment: Vec<(OsString, OsString)> =
         plan.env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     // Until the plan says which: no privileges to gain.
-    let fence = Fencer::none("not asked for").enclose(&Walls { hide: true, ..Walls::default() }).map_err(failed)?;
+    let fence = Fencer::none("not asked for").enclose(&Walls::default()).map_err(failed)?;
     // The last look before the start; between here and exec lie a few system calls.
     plan.verify().map_err(NotStarted::Changed)?;
     let command = |streams: [BorrowedFd<'_>; 3]| {

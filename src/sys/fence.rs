@@ -9,18 +9,18 @@ mod platform;
 mod platform;
 
 pub use platform::Enclosure;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-/// What a fence is asked to keep a command from. Whatever is asked, a command inside gains no
-/// privileges from set-uid programs.
+/// What a fence is asked for. In any case, as far as the system has means for it (as
+/// [`Fencer::mechanism`] tells), what [`Fencer::prepare`] was told to hide is out of reach, and set-uid
+/// programs gain nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walls<'a> {
-    /// Looking into, changing and connecting to what [`Fencer::prepare`] was told to hide. The one
-    /// wall that is done without where the system has no means for it; [`Fencer::mechanism`] says so.
-    pub hide: bool,
-    /// Writing anywhere but below these directories and to the harmless devices.
+    /// No writing anywhere but below these directories, and to devices that keep nothing.
     pub write_only_below: Option<&'a [&'a Path]>,
-    /// The network, loopback included.
+    /// No network but one of its own, on which nobody else is.
     pub no_network: bool,
 }
 
@@ -33,7 +33,8 @@ pub struct Fencer {
 
 impl Fencer {
     /// Tries what there is in a child of its own and keeps what works. `program` is our own binary.
-    /// `hidden` names what commands shall not reach; it must stay where it is as long as we run.
+    /// `hidden` names what commands shall not reach: directories, or files that nobody replaces. If one
+    /// comes, goes or is replaced later, commands are refused until we start again.
     pub fn prepare(program: &Path, hidden: &[PathBuf]) -> Self {
         let (means, mechanism) = platform::Means::find(program, hidden);
         Self { means, mechanism }
@@ -57,6 +58,26 @@ impl Fencer {
         self.means.enclose(walls).map_err(|missing| format!("{missing} (fence: {})", self.mechanism))
     }
 }
+
+/// argv[0] of our own binary when it is the helper in front of the fence. Whoever else starts it so can
+/// do with it what they can do without it.
+const RESERVED_NAME: &str = "openclaw-fence";
+
+/// Does the helper's work if that is what this process was started for.
+pub fn serve(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.peekable();
+    arguments.next_if(|name| name == RESERVED_NAME)?;
+    Some(match platform::serve(arguments.collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            eprintln!("{RESERVED_NAME}: {refusal}");
+            ExitCode::from(CANNOT_START)
+        }
+    })
+}
+
+/// Exit code of a helper that could not do its work; shells use it for what cannot be started.
+const CANNOT_START: u8 = 126;
 
 /// What is said where nothing can be hidden.
 const UNHIDDEN: &str = "not fenced: token files are readable by commands";

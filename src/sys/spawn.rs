@@ -87,6 +87,17 @@ pub fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     owned(fd)
 }
 
+/// A name of a place in the file system, whatever lies there; nothing is opened.
+///
+/// # Errors
+/// The kernel's.
+#[cfg(not(target_os = "macos"))]
+pub(super) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a NUL-terminated string.
+    owned(unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) })
+}
+
 /// Whether this process may execute the file.
 pub fn is_executable(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };

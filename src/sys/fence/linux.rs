@@ -1,50 +1,594 @@
-use super::{UNHIDDEN, Walls};
-use std::path::{Path, PathBuf};
+//! Linux. First choice: namespaces, made once by a helper process (our own binary again) in which what
+//! is hidden is covered by an empty file system. Each command's process joins them, which takes a few
+//! system calls and none that is not async-signal-safe. A namespace of users makes that possible without
+//! privileges, and keeps what is inside from looking into processes outside (`/proc/PID/root`, ptrace).
+//! Second choice: Landlock alone, which can say where to write, but not what to leave out.
 
+use super::{RESERVED_NAME, UNHIDDEN, Walls};
+use crate::limits;
+use crate::sys::poll::{self, Interest};
+use crate::sys::spawn::{self, Exit, Program};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::ptr::null;
+use std::sync::Arc;
+
+/// What works here.
 #[derive(Debug, Default)]
-pub(super) struct Means {}
+pub(super) struct Means {
+    namespaces: Option<Arc<Namespaces>>,
+    landlock: bool,
+}
+
+/// Which namespaces are tried, best first. The kernel makes the one of users before the others.
+const ATTEMPTS: [libc::c_int; 4] = [
+    libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWNET,
+    libc::CLONE_NEWUSER | libc::CLONE_NEWNS,
+    // For root, where namespaces of users are forbidden.
+    libc::CLONE_NEWNS | libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+];
 
 impl Means {
-    pub(super) fn find(_program: &Path, _hidden: &[PathBuf]) -> (Self, String) {
-        (Self::default(), format!("none (not built): {UNHIDDEN}"))
+    pub(super) fn find(program: &Path, hidden: &[PathBuf]) -> (Self, String) {
+        let landlock = landlock::is_sufficient();
+        let mut refusal = None;
+        for kinds in ATTEMPTS {
+            match Namespaces::make(program, hidden, kinds).map(Arc::new).and_then(|made| made.try_out(program)) {
+                Ok(namespaces) => {
+                    let network = if namespaces.network.is_some() { "" } else { "no " };
+                    let writing = if landlock { "" } else { "no " };
+                    let mechanism = format!("mount namespace, {network}network namespace, {writing}Landlock");
+                    return (Self { namespaces: Some(namespaces), landlock }, mechanism);
+                }
+                Err(error) => _ = refusal.get_or_insert(error),
+            }
+        }
+        let means = if landlock { "Landlock only" } else { "none" };
+        let why = refusal.unwrap_or_default();
+        (Self { namespaces: None, landlock }, format!("{means} (no namespaces: {why}): {UNHIDDEN}"))
     }
 
     pub(super) fn enclose(&self, walls: &Walls<'_>) -> Result<Enclosure, String> {
-        if walls.write_only_below.is_some() {
-            return Err("writing elsewhere cannot be prevented here".to_owned());
+        let mut enclosure = Enclosure { namespaces: self.namespaces.clone(), ..Enclosure::none() };
+        enclosure.no_new_privileges = true;
+        if let Some(directories) = walls.write_only_below {
+            if !self.landlock {
+                return Err("writing elsewhere cannot be prevented: the kernel has no Landlock, or an old one".into());
+            }
+            let ruleset = landlock::write_only_below(directories);
+            enclosure.ruleset =
+                Some(ruleset.map_err(|error| format!("writing elsewhere cannot be prevented: {error}"))?);
         }
-        if walls.no_network {
-            return Err("the network cannot be taken away here".to_owned());
+        enclosure.no_network = walls.no_network;
+        if walls.no_network && self.namespaces.as_ref().is_none_or(|namespaces| namespaces.network.is_none()) {
+            return Err("the network cannot be taken away: there are no network namespaces".into());
         }
-        Ok(Enclosure { no_new_privileges: true })
+        Ok(enclosure)
     }
 }
 
-/// What one command starts in.
+/// What one command starts in. Holds descriptors only, so that joining needs no memory.
 #[derive(Debug)]
 pub struct Enclosure {
+    namespaces: Option<Arc<Namespaces>>,
+    no_network: bool,
+    ruleset: Option<OwnedFd>,
     no_new_privileges: bool,
 }
+
+/// Capabilities that root is left without, since they undo a fence: umount, ptrace, raw devices, the
+/// kernel. Numbers of `linux/capability.h`: DAC_READ_SEARCH (files by handle), SYS_MODULE, SYS_RAWIO,
+/// SYS_PTRACE, SYS_ADMIN, SYS_BOOT, MKNOD, PERFMON, BPF, CHECKPOINT_RESTORE.
+const UNDOING_CAPABILITIES: [libc::c_int; 10] = [2, 16, 17, 19, 21, 22, 27, 38, 39, 40];
 
 impl Enclosure {
     /// No fence at all: the level `none`.
     pub fn none() -> Self {
-        Self { no_new_privileges: false }
+        Self { namespaces: None, no_network: false, ruleset: None, no_new_privileges: false }
     }
 
+    /// Whether a path means something else inside than outside.
     pub(in crate::sys) fn has_other_mounts(&self) -> bool {
-        false
+        self.namespaces.is_some()
     }
 
+    /// Joins the namespaces. Negative, with `errno`, on failure.
+    ///
+    /// # Safety
+    /// Changes the process: only between the start of a new one and exec. Async-signal-safe.
     pub(in crate::sys) unsafe fn enter(&self) -> libc::c_int {
-        0
+        let Some(namespaces) = &self.namespaces else { return 0 };
+        let joined = [
+            (namespaces.user.as_ref(), libc::CLONE_NEWUSER),
+            (Some(&namespaces.mount), libc::CLONE_NEWNS),
+            (namespaces.network.as_ref().filter(|_| self.no_network), libc::CLONE_NEWNET),
+        ];
+        for (namespace, kind) in joined {
+            // SAFETY: an open descriptor and an integer.
+            if namespace.is_some_and(|fd| unsafe { libc::setns(fd.as_raw_fd(), kind) } != 0) {
+                return -1;
+            }
+        }
+        if namespaces.covers.iter().all(Cover::is_in_place) {
+            return 0;
+        }
+        // SAFETY: the address of this thread's own variable.
+        unsafe { *libc::__errno_location() = libc::ESTALE };
+        -1
     }
 
+    /// Gives up what could undo the fence. Negative, with `errno`, on failure.
+    ///
+    /// # Safety
+    /// As [`Enclosure::enter`], after it.
     pub(in crate::sys) unsafe fn shut(&self) -> libc::c_int {
-        if self.no_new_privileges {
-            // SAFETY: takes integers.
-            return unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        // SAFETY: integers and open descriptors only, but for capabilities, which see.
+        unsafe {
+            if self.namespaces.is_some() {
+                for capability in UNDOING_CAPABILITIES {
+                    if libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) == 1
+                        && libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0
+                    {
+                        return -1;
+                    }
+                }
+                if inherit_no_capability() != 0 {
+                    return -1;
+                }
+            }
+            if self.no_new_privileges && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+                return -1;
+            }
+            match &self.ruleset {
+                Some(ruleset) => landlock::restrict(ruleset.as_fd()),
+                None => 0,
+            }
         }
-        0
+    }
+}
+
+/// What exec adds for root beyond the bounding set: nothing.
+unsafe fn inherit_no_capability() -> libc::c_int {
+    /// `linux/capability.h`: version 3, and the calling process.
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    // Twice effective, permitted, inheritable.
+    let mut sets = [0_u32; 6];
+    let mut header = HEADER;
+    // SAFETY: the kernel's two structures, of these integers, both writable.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) != 0 {
+            return -1;
+        }
+        let [_, _, low, _, _, high] = &mut sets;
+        (*low, *high) = (0, 0);
+        header = HEADER;
+        if libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) == 0 { 0 } else { -1 }
+    }
+}
+
+/// The places behind the fence, kept alive by their descriptors.
+#[derive(Debug)]
+struct Namespaces {
+    /// None for root where they are forbidden.
+    user: Option<OwnedFd>,
+    mount: OwnedFd,
+    network: Option<OwnedFd>,
+    covers: Vec<Cover>,
+}
+
+/// A hidden path, and what it names behind the fence.
+#[derive(Debug)]
+struct Cover {
+    path: CString,
+    /// Device and inode of what lies over it; none if there was nothing to hide.
+    identity: Option<(u64, u64)>,
+}
+
+impl Cover {
+    /// Whether the path still leads to the cover: whoever replaces a directory outside takes the cover
+    /// away with the old one. Async-signal-safe.
+    fn is_in_place(&self) -> bool {
+        // SAFETY: an all-zero `stat` is valid memory for the call that fills it; `path` is NUL-terminated.
+        let found = unsafe {
+            let mut metadata: libc::stat = std::mem::zeroed();
+            (libc::stat(self.path.as_ptr(), &raw mut metadata) == 0).then_some((metadata.st_dev, metadata.st_ino))
+        };
+        found == self.identity
+    }
+}
+
+impl Namespaces {
+    /// Lets a helper make them, and takes hold of them.
+    fn make(program: &Path, hidden: &[PathBuf], kinds: libc::c_int) -> Result<Self, String> {
+        let canonical: Vec<Option<PathBuf>> = hidden.iter().map(|path| fs::canonicalize(path).ok()).collect();
+        let mut helper = Helper::start(program, kinds, canonical.iter().flatten())?;
+        let process = PathBuf::from(format!("/proc/{}", helper.child.id()));
+        let told = |what: &str, error: io::Error| format!("{what}: {error}");
+        helper.expect(UNSHARED)?;
+        let has = |kind| kinds & kind != 0;
+        if has(libc::CLONE_NEWUSER) {
+            map_users(&process).map_err(|error| told("mapping users", error))?;
+        }
+        helper.go_on().map_err(|error| told("the helper is gone", error))?;
+        helper.expect(COVERED)?;
+        let open = |name: &str| File::open(process.join("ns").join(name)).map(OwnedFd::from);
+        let namespace = |kind, name| has(kind).then(|| open(name)).transpose();
+        let cover = |(path, canonical): (&PathBuf, &Option<PathBuf>)| {
+            let identity = canonical.as_ref().and_then(|canonical| {
+                let inside = fs::metadata(process.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
+                Some((inside.dev(), inside.ino()))
+            });
+            Ok(Cover { path: CString::new(path.as_os_str().as_bytes())?, identity })
+        };
+        let taken = || -> io::Result<Self> {
+            Ok(Self {
+                user: namespace(libc::CLONE_NEWUSER, "user")?,
+                mount: open("mnt")?,
+                network: namespace(libc::CLONE_NEWNET, "net")?,
+                covers: hidden.iter().zip(&canonical).map(cover).collect::<io::Result<_>>()?,
+            })
+        };
+        taken().map_err(|error| told("taking hold of the namespaces", error))
+    }
+
+    /// Starts a process behind the fence as every command will be started.
+    fn try_out(self: Arc<Self>, program: &Path) -> Result<Arc<Self>, String> {
+        let hides = |cover: &Cover| {
+            let outside = fs::metadata(OsStr::from_bytes(cover.path.as_bytes())).ok();
+            outside.is_none_or(|outside| cover.identity != Some((outside.dev(), outside.ino())))
+        };
+        if !self.covers.iter().all(hides) {
+            return Err("the helper did not hide what it was told to hide".to_owned());
+        }
+        let no_network = self.network.is_some();
+        let fence =
+            Enclosure { namespaces: Some(Arc::clone(&self)), no_network, ruleset: None, no_new_privileges: true };
+        let probe = || -> io::Result<Option<Exit>> {
+            let root = spawn::open_directory(Path::new("/"))?;
+            let null = File::options().read(true).write(true).open("/dev/null")?;
+            let child = spawn::spawn(&spawn::Command {
+                program: Program::Path(program),
+                arguments: &[RESERVED_NAME.into(), NOTHING.into()],
+                environment: &[],
+                directory: root.as_fd(),
+                directory_path: Path::new("/"),
+                streams: [null.as_fd(); 3],
+                open_files: None,
+                fence: &fence,
+            })?;
+            poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(limits::FENCE_WAIT))?;
+            Ok(child.exit())
+        };
+        match probe() {
+            Ok(Some(Exit::Code(0))) => Ok(self),
+            Ok(exit) => Err(format!("a process behind the fence ended with {exit:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Ourselves to ourselves; root, who may, everybody.
+fn map_users(process: &Path) -> io::Result<()> {
+    let map = |own: &str, id: u32| -> io::Result<String> {
+        if super::super::process::effective_uid() != 0 {
+            return Ok(format!("{id} {id} 1\n"));
+        }
+        // First inside, first outside, count: everybody whom we see ourselves.
+        let lines = fs::read_to_string(own)?;
+        let same = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let (first, count) = (fields.next()?, fields.nth(1)?);
+            Some(format!("{first} {first} {count}\n"))
+        };
+        Ok(lines.lines().filter_map(same).collect())
+    };
+    // SAFETY: both calls take nothing and cannot fail.
+    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if user != 0 {
+        // Without this, nobody but root may map groups.
+        fs::write(process.join("setgroups"), "deny")?;
+    }
+    fs::write(process.join("uid_map"), map("/proc/self/uid_map", user)?)?;
+    fs::write(process.join("gid_map"), map("/proc/self/gid_map", group)?)
+}
+
+/// What the helper says when it has its own namespaces, when everything is hidden; and its task when
+/// it is to do nothing but end.
+const UNSHARED: &str = "unshared";
+const COVERED: &str = "covered";
+const NOTHING: &str = "nothing";
+
+/// The process that makes the namespaces; ends when dropped.
+struct Helper {
+    child: std::process::Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Helper {
+    fn start<'a>(
+        program: &Path,
+        kinds: libc::c_int,
+        hidden: impl Iterator<Item = &'a PathBuf>,
+    ) -> Result<Self, String> {
+        let mut command = Command::new(program);
+        command.arg0(RESERVED_NAME).arg(kinds.to_string()).args(hidden).env_clear().current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+        let answers = child.stdout.take().ok_or("the helper has no output")?;
+        Ok(Self { child, answers: BufReader::new(answers) })
+    }
+
+    /// Its next line must be this one; any other says what failed.
+    fn expect(&mut self, wanted: &str) -> Result<(), String> {
+        let answers = self.answers.get_ref().as_fd();
+        let ready = poll::wait_one(answers, Interest::Readable, poll::deadline_in(limits::FENCE_WAIT));
+        let mut line = String::new();
+        if ready.unwrap_or(false) {
+            // It writes a line at once.
+            let _ = self.answers.by_ref().take(limits::FENCE_ANSWER_BYTES).read_line(&mut line);
+        }
+        match line.trim_end() {
+            line if line == wanted => Ok(()),
+            "" => Err(format!("the helper did not get as far as {wanted:?}")),
+            refusal => Err(refusal.to_owned()),
+        }
+    }
+
+    fn go_on(&mut self) -> io::Result<()> {
+        self.child.stdin.as_mut().map_or(Ok(()), |stdin| stdin.write_all(b"\n"))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // What it made lives on as long as somebody holds it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The helper's work: `kinds` of namespaces, then what to hide. It has no more rights than its caller.
+pub(super) fn serve(arguments: Vec<OsString>) -> Result<(), String> {
+    let mut arguments = arguments.into_iter();
+    let task = arguments.next().unwrap_or_default();
+    if task == NOTHING {
+        return Ok(());
+    }
+    let answer = |line: &str| {
+        let mut output = io::stdout().lock();
+        writeln!(output, "{line}").and_then(|()| output.flush()).map_err(|error| error.to_string())
+    };
+    let made = || -> Result<(), String> {
+        let kinds = task.to_str().and_then(|kinds| kinds.parse().ok()).ok_or("no such task")?;
+        // SAFETY: an integer; this process has one thread.
+        succeed(unsafe { libc::unshare(kinds) }, || "unshare".to_owned())?;
+        answer(UNSHARED)?;
+        io::stdin().read_exact(&mut [0]).map_err(|error| error.to_string())?;
+        hide(arguments)?;
+        if kinds & libc::CLONE_NEWNET != 0 {
+            // Programs that talk to themselves; without it they are merely offline too.
+            let _ = raise_loopback();
+        }
+        answer(COVERED)
+    };
+    if let Err(refusal) = made() {
+        return answer(&refusal);
+    }
+    // Until the caller has taken hold of everything, or is gone.
+    io::stdin().read_to_end(&mut Vec::new()).map(drop).map_err(|error| error.to_string())
+}
+
+/// Covers every path, wherever it can be reached, and the raw devices, on which root would find it.
+fn hide(paths: impl Iterator<Item = OsString>) -> Result<(), String> {
+    // What the host mounts later shall appear here too; what is mounted here is nobody else's business.
+    mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_SLAVE, None)?;
+    let mounts = fs::read("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+    for path in paths.map(PathBuf::from) {
+        for place in mounts::places_of(&mounts, &path) {
+            cover(&place)?;
+        }
+        cover(&path)?;
+    }
+    let devices = fs::read_dir("/dev").into_iter().flatten().flatten();
+    for device in devices.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device())) {
+        cover(&device.path())?;
+    }
+    Ok(())
+}
+
+/// An empty directory over a directory, the null device over anything else; what is not there, or
+/// already behind another cover, needs none.
+fn cover(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if !metadata.is_dir() {
+        return mount(Some("/dev/null"), path, None, libc::MS_BIND, None);
+    }
+    let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    mount(Some("openclaw"), path, Some("tmpfs"), flags, Some("mode=555,size=4k"))
+}
+
+fn mount(
+    source: Option<&str>,
+    target: &Path,
+    kind: Option<&str>,
+    flags: libc::c_ulong,
+    options: Option<&str>,
+) -> Result<(), String> {
+    let text = |text: &[u8]| CString::new(text).map_err(|error| error.to_string());
+    let optional = |value: Option<&str>| value.map(|value| text(value.as_bytes())).transpose();
+    let (source, kind, options) = (optional(source)?, optional(kind)?, optional(options)?);
+    let place = text(target.as_os_str().as_bytes())?;
+    let pointer = |text: &Option<CString>| text.as_ref().map_or(null(), |text| text.as_ptr());
+    // SAFETY: each pointer is null or a NUL-terminated string that outlives the call.
+    let result =
+        unsafe { libc::mount(pointer(&source), place.as_ptr(), pointer(&kind), flags, pointer(&options).cast()) };
+    succeed(result, || format!("mount over {}", target.display()))
+}
+
+fn succeed(result: libc::c_int, what: impl Fn() -> String) -> Result<(), String> {
+    if result < 0 { Err(format!("{}: {}", what(), io::Error::last_os_error())) } else { Ok(()) }
+}
+
+fn raise_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: a structure of integers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: an open socket and a live request.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Where else a directory shows: its file system may be mounted more than once.
+mod mounts {
+    use super::*;
+
+    struct Mount {
+        device: String,
+        /// Which directory of the file system is mounted.
+        root: PathBuf,
+        /// Where.
+        point: PathBuf,
+    }
+
+    /// The other places of `path`, by the text of `/proc/self/mountinfo` (proc(5)).
+    pub(super) fn places_of(mountinfo: &[u8], path: &Path) -> Vec<PathBuf> {
+        let mounts: Vec<Mount> = mountinfo.split(|byte| *byte == b'\n').filter_map(parse).collect();
+        // Of several on one point, the last lies on top.
+        let own = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+        let Some(own) = own.max_by_key(|mount| mount.point.components().count()) else { return Vec::new() };
+        let Ok(below) = path.strip_prefix(&own.point) else { return Vec::new() };
+        let inner = own.root.join(below);
+        let place = |mount: &Mount| match inner.strip_prefix(&mount.root) {
+            Ok(below) => Some(mount.point.join(below)),
+            Err(_) => mount.root.starts_with(&inner).then(|| mount.point.clone()),
+        };
+        let same = mounts.iter().filter(|mount| mount.device == own.device);
+        // `join` of an empty path ends in a slash.
+        same.filter_map(place).map(|place| place.components().collect()).filter(|place| place != path).collect()
+    }
+
+    fn parse(line: &[u8]) -> Option<Mount> {
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let device = String::from_utf8(fields.next()?.to_vec()).ok()?;
+        Some(Mount { device, root: unescape(fields.next()?), point: unescape(fields.next()?) })
+    }
+
+    /// Space, tab, newline and backslash are written as `\ooo`.
+    fn unescape(field: &[u8]) -> PathBuf {
+        let mut bytes = Vec::with_capacity(field.len());
+        let mut rest = field;
+        while let Some((&first, after)) = rest.split_first() {
+            let code = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+            let code = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+            bytes.push(code.unwrap_or(first));
+            rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
+        }
+        OsString::from_vec(bytes).into()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_directory_is_found_wherever_its_file_system_is_mounted() {
+            let mountinfo = b"20 1 8:1 / / rw - ext4 /dev/a rw\n\
+                21 20 8:2 /@home /home rw - btrfs /dev/b rw\n\
+                22 20 8:2 / /whole\\040disk rw - btrfs /dev/b rw\n\
+                23 20 8:2 /@home/u/state/keys /keys rw - btrfs /dev/b rw\n\
+                24 20 8:2 /@home/u/other /other rw - btrfs /dev/b rw\n\
+                25 20 0:9 / /proc rw - proc proc rw\n";
+            let places = places_of(mountinfo, Path::new("/home/u/state"));
+            assert_eq!(places, ["/whole disk/@home/u/state", "/keys"].map(PathBuf::from));
+            assert!(places_of(mountinfo, Path::new("/var/state")).is_empty());
+        }
+    }
+}
+
+/// Landlock by its system calls (`linux/landlock.h`); the C library has no functions for it.
+mod landlock {
+    use super::*;
+
+    /// The first that knows truncation; before it, a file anywhere could be emptied.
+    const SUFFICIENT_VERSION: libc::c_long = 3;
+    /// `LANDLOCK_CREATE_RULESET_VERSION`
+    const ASK_VERSION: libc::c_uint = 1;
+    /// `LANDLOCK_RULE_PATH_BENEATH`
+    const PATH_BENEATH: libc::c_uint = 1;
+    /// `LANDLOCK_ACCESS_FS_…` WRITE_FILE and TRUNCATE.
+    const WRITE_FILE: u64 = 1 << 1;
+    const TRUNCATE: u64 = 1 << 14;
+    /// WRITE_FILE, REMOVE_DIR to MAKE_SYM, REFER (link and rename across directories), TRUNCATE. What is
+    /// not among them, reading for one, stays allowed everywhere.
+    const WRITING: u64 = WRITE_FILE | 0x1FF << 4 | 1 << 13 | TRUNCATE;
+    /// Where writing leaves nothing behind.
+    const DEVICES: [&str; 7] =
+        ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"];
+    /// The terminals that a command opens itself.
+    const TERMINALS: &str = "/dev/pts";
+
+    /// `struct landlock_path_beneath_attr`
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed: u64,
+        directory: libc::c_int,
+    }
+
+    pub(super) fn is_sufficient() -> bool {
+        // SAFETY: without attributes, as the question for the version is asked.
+        let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, null::<u64>(), 0_usize, ASK_VERSION) };
+        version >= SUFFICIENT_VERSION
+    }
+
+    /// Rules for a process that may write below these directories only.
+    pub(super) fn write_only_below(directories: &[&Path]) -> io::Result<OwnedFd> {
+        let handled = WRITING;
+        // SAFETY: the attributes are one integer (those that follow may be left out), their size is given.
+        let ruleset = unsafe {
+            libc::syscall(libc::SYS_landlock_create_ruleset, &raw const handled, size_of_val(&handled), 0_u32)
+        };
+        let ruleset = libc::c_int::try_from(ruleset).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset) };
+        for directory in directories {
+            allow(&ruleset, directory, WRITING)?;
+        }
+        for place in DEVICES.iter().chain([&TERMINALS]).map(Path::new).filter(|place| place.exists()) {
+            allow(&ruleset, place, WRITE_FILE)?;
+        }
+        Ok(ruleset)
+    }
+
+    fn allow(ruleset: &OwnedFd, path: &Path, allowed: u64) -> io::Result<()> {
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        // O_PATH: a rule names a place, and opening a device may do something.
+        let place = super::super::super::spawn::open_path(path).map_err(told)?;
+        let rule = PathBeneath { allowed, directory: place.as_raw_fd() };
+        // SAFETY: open descriptors and a live structure of the type that the constant names.
+        let result = unsafe {
+            libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
+        };
+        if result == 0 { Ok(()) } else { Err(told(io::Error::last_os_error())) }
+    }
+
+    /// Restricts this process for good. Async-signal-safe.
+    pub(super) unsafe fn restrict(ruleset: BorrowedFd<'_>) -> libc::c_int {
+        // SAFETY: an open descriptor.
+        let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
+        if result == 0 { 0 } else { -1 }
     }
 }
