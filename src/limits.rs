@@ -279,3 +279,5 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+/// The use of an allowlist entry is noted at most this often. ours
+pub const USE_NOTED_EVERY: Duration = Duration::from_secs(60);

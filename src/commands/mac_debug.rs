@@ -1,10 +1,9 @@
 //! `openclaw mac-debug`
 
-use super::{complain, failed, locate, say, usage};
+use super::{approvals, complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, approvals, nodes, pairing, run as runs, status, token};
+use crate::inspect::{InspectError, Target, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
-use crate::protocol::policy::Decision;
 use crate::state::{Environment, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
@@ -42,7 +41,7 @@ enum Command {
     Run(Run),
     Invoke(Invoke),
     Pair(Pair),
-    Approvals(Approvals),
+    Approvals(approvals::Flags),
     Token(Token),
     Pause(Pause),
     Resume(Resume),
@@ -129,22 +128,6 @@ struct Pair {
     request_id: Option<String>,
 }
 
-/// Commands that wait for an operator's word (`openclaw app --ask operator`): list, allow-once ID, allow-always ID,
-/// deny ID.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "approvals")]
-struct Approvals {
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-    /// list, allow-once, allow-always or deny
-    #[argh(positional)]
-    verb: String,
-    /// the approval
-    #[argh(positional)]
-    id: Option<String>,
-}
-
 /// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
 /// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
 /// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
@@ -185,6 +168,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         // Must work whatever else is broken.
         Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
         Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
+        Command::Approvals(flags) => approvals::run(flags, approvals::Way { state, environment, url }),
         command => look(Target::new(state, &environment, url.as_deref())?, command),
     });
     match result {
@@ -217,15 +201,14 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
             Ok(print(&shown, true, |_| String::new()))
         }
         Command::Pair(flags) => pair(&target, &flags),
-        Command::Approvals(flags) => approvals(&target, &flags),
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
-        Command::Pause(_) | Command::Resume(_) => Ok(ExitCode::SUCCESS),
+        Command::Pause(_) | Command::Resume(_) | Command::Approvals(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
+pub(super) fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
     if json { say(&format!("{value:#}\n")) } else { say(&text(value)) }
 }
 
@@ -296,18 +279,5 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
             Ok(print(&answer, flags.json, |_| "rejected\n".to_owned()))
         }
         other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
-    }
-}
-
-fn approvals(target: &Target, flags: &Approvals) -> Result<ExitCode, InspectError> {
-    match (flags.verb.as_str(), &flags.id) {
-        ("list", None) => Ok(print(&approvals::list(target)?, flags.json, approvals::text)),
-        (word, Some(id)) if Decision::from_word(word).is_some() => {
-            let answer = approvals::resolve(target, id, word)?;
-            Ok(print(&answer, flags.json, |_| format!("answered: {word}\n")))
-        }
-        _ => Err(InspectError::Usage(
-            "say `approvals list`, or allow-once, allow-always or deny and the id of an approval".to_owned(),
-        )),
     }
 }

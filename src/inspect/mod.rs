@@ -4,6 +4,7 @@
 pub mod approvals;
 pub mod nodes;
 pub mod pairing;
+pub mod policy;
 pub mod run;
 pub mod status;
 pub mod token;
@@ -16,6 +17,7 @@ use crate::client::{
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::text;
+use crate::state::approvals::edit::EditError;
 use crate::state::config::{Config, SharedSecret};
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, StateError};
@@ -49,6 +51,8 @@ pub enum InspectError {
     Call(CallError),
     /// The gateway answered something else than expected.
     Answer(String),
+    /// The approvals document was not changed.
+    Edit(EditError),
     /// What was asked for cannot be done as it was asked.
     Usage(String),
 }
@@ -66,6 +70,7 @@ impl fmt::Display for InspectError {
             }
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
+            Self::Edit(error) => error.fmt(f),
             Self::Usage(what) => f.write_str(what),
         }
     }
