@@ -318,3 +318,5 @@ pub const SCRIPT_LEVELS: usize = 2;
 pub const FENCE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of one answer of that helper (ours: a path and an error).
 pub const FENCE_ANSWER_BYTES: u64 = 8_192;
+/// The use of an allowlist entry is noted at most this often. ours
+pub const USE_NOTED_EVERY: Duration = Duration::from_secs(60);

@@ -1,11 +1,14 @@
 //! `openclaw mac-debug`
 
-use super::{complain, failed, locate, say, usage};
+use super::{approvals, complain, failed, locate, say, usage};
 use crate::client::CallError;
 use crate::inspect::{InspectError, Target, approvals, audit, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
 use crate::protocol::policy::Decision;
 use crate::state::{Environment, StateDir, StateError, pause};
+use crate::inspect::{InspectError, Target, nodes, pairing, run as runs, status, token};
+use crate::protocol::node::RunResult;
+use crate::state::{Environment, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
 use serde_json::Value;
@@ -45,6 +48,7 @@ enum Command {
     Approvals(Approvals),
     Grants(Grants),
     Audit(Audit),
+    Approvals(approvals::Flags),
     Token(Token),
     Pause(Pause),
     Resume(Resume),
@@ -220,6 +224,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
         Command::Grants(flags) => grants(&state, &flags),
         Command::Audit(flags) => audit(&state, &flags),
+        Command::Approvals(flags) => approvals::run(flags, approvals::Way { state, environment, url }),
         command => look(Target::new(state, &environment, url.as_deref())?, command),
     });
     match result {
@@ -252,15 +257,15 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
             Ok(print(&shown, true, |_| String::new()))
         }
         Command::Pair(flags) => pair(&target, &flags),
-        Command::Approvals(flags) => approvals(&target, &flags),
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
         Command::Pause(_) | Command::Resume(_) | Command::Grants(_) | Command::Audit(_) => Ok(ExitCode::SUCCESS),
+        Command::Pause(_) | Command::Resume(_) | Command::Approvals(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
+pub(super) fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
     if json { say(&format!("{value:#}\n")) } else { say(&text(value)) }
 }
 

@@ -1,6 +1,7 @@
 //! Flags, each turned into one call into the room that does the work, and exit codes.
 
 mod app;
+mod approvals;
 mod gateway;
 mod mac_debug;
 mod node;

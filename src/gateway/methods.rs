@@ -67,6 +67,8 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
     ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
     ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("exec.approvals.get", Access::Scope(scope::ADMIN), methods_policy::get),
+    ("exec.approvals.set", Access::Scope(scope::ADMIN), methods_policy::set),
     ("exec.approvals.node.get", Access::Scope(scope::ADMIN), methods_policy::node_get),
     ("exec.approvals.node.set", Access::Scope(scope::ADMIN), methods_policy::node_set),
     ("node.invoke.progress", Access::Node, methods_node::invoke_progress),

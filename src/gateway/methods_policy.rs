@@ -1,5 +1,7 @@
-//! `exec.approvals.node.*`: the one way to a node's approvals document, for admins only. The node
-//! itself decides what it takes (A49, A53). Source: spec gateway §5, frames `rpc-approvals-node-*`.
+//! `exec.approvals.*`: the approvals document of this machine and, through `.node.*`, of a node; for
+//! admins only. A node itself decides what it takes (A49, A53); here nobody can be asked, so an edit
+//! that loosens is refused unless the owner's document says otherwise (H15).
+//! Source: spec gateway §5, frames `rpc-approvals-*`.
 
 use super::invocations::{Invocation, pairing_changed_error};
 use super::methods::{Call, Reply};
@@ -8,9 +10,50 @@ use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::node::name;
 use crate::protocol::schema::{Kind, may, need};
-use serde_json::{Map, Value};
+use crate::state::approvals::edit::{CHANGED, EditError, NO_BASE_HASH, NOBODY_HERE};
+use crate::state::approvals::{ApprovalsDocument, Snapshot};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// `exec.approvals.get {}` → `{path, exists, hash, file, resolvedDefaults}`. Creates no document (H25).
+pub fn get(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    let document = ApprovalsDocument::new(&call.core.state);
+    answer(&document, document.snapshot_for_wire().map_err(|error| refused(&error.into()))?)
+}
+
+/// `exec.approvals.set {file, baseHash}` → the new state.
+pub fn set(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(&[need("file", Kind::Any), may("baseHash", Kind::Text(0))])?;
+    let document = ApprovalsDocument::new(&call.core.state);
+    let base_hash = params.get("baseHash").and_then(Value::as_str);
+    let edit = document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
+    if edit.needs_person() {
+        let why = edit.refusal(NOBODY_HERE);
+        crate::log!("gateway", "approvals document: refused an edit of {}: {why}", call.session.label());
+        return Err(WireError::new("FORBIDDEN", why).with(json!({"code": "APPROVAL_REQUIRED"})));
+    }
+    let snapshot = document.apply(&edit).map_err(|error| refused(&error))?;
+    crate::log!("gateway", "approvals document: edited by {}: {}", call.session.label(), edit.summary());
+    answer(&document, snapshot)
+}
+
+fn answer(document: &ApprovalsDocument, mut snapshot: Snapshot) -> Result<Reply, WireError> {
+    snapshot.resolved_defaults = Some(document.resolved_defaults());
+    serde_json::to_value(snapshot).map(Reply::Now).map_err(|error| WireError::unavailable(error.to_string()))
+}
+
+/// The gateway's own words where a node has others.
+fn refused(error: &EditError) -> WireError {
+    const AGAIN: &str = "re-run exec.approvals.get and retry";
+    match error {
+        EditError::State(error) => WireError::unavailable(error.to_string()),
+        EditError::Changed => WireError::invalid(format!("{CHANGED} since last load; {AGAIN}")),
+        EditError::NoBaseHash => WireError::invalid(format!("{NO_BASE_HASH}; {AGAIN}")),
+        other => WireError::invalid(other.to_string()),
+    }
+}
 
 /// `exec.approvals.node.get {nodeId}`
 pub fn node_get(call: &Call<'_>) -> Result<Reply, WireError> {

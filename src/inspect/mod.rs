@@ -7,6 +7,7 @@ pub mod explain;
 pub mod grants;
 pub mod nodes;
 pub mod pairing;
+pub mod policy;
 pub mod run;
 pub mod status;
 pub mod token;
@@ -19,6 +20,7 @@ use crate::client::{
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::text;
+use crate::state::approvals::edit::EditError;
 use crate::state::config::{Config, SharedSecret};
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, StateError};
@@ -54,6 +56,8 @@ pub enum InspectError {
     Answer(String),
     /// The app is not there, or refuses; the whole sentence.
     App(String),
+    /// The approvals document was not changed.
+    Edit(EditError),
     /// What was asked for cannot be done as it was asked.
     Usage(String),
 }
@@ -72,6 +76,8 @@ impl fmt::Display for InspectError {
             Self::Call(error) => error.fmt(f),
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
             Self::App(what) | Self::Usage(what) => f.write_str(what),
+            Self::Edit(error) => error.fmt(f),
+            Self::Usage(what) => f.write_str(what),
         }
     }
 }

@@ -8,13 +8,11 @@ use crate::protocol::node::NodeError;
 use crate::protocol::policy::Decision;
 use crate::protocol::strict;
 use crate::state::StateError;
-use crate::state::approvals::edit::{Edit, EditError};
-use crate::state::approvals::{ApprovalsDocument, RemoteEdits, Snapshot};
+use crate::state::approvals::edit::{Edit, EditError, NOBODY_HERE};
+use crate::state::approvals::{ApprovalsDocument, Snapshot};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::wake::Wake;
-use serde::Serialize;
 use serde_json::{Map, Value};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,17 +36,18 @@ pub struct Caller<'a> {
 }
 
 impl PolicyEditor {
-    /// `{includeResolvedDefaults?}` → `{path, exists, hash, file, resolvedDefaults?}`. As with the
-    /// original the document is created when there is none.
+    /// `{includeResolvedDefaults?}` → `{path, exists, hash, file, resolvedDefaults?}`. Unlike with the
+    /// original, looking creates no document (H25).
     ///
     /// # Errors
     /// The document is broken or unsafe.
     pub fn get(&self, params: Option<&str>) -> Result<String, NodeError> {
         let params = members(params)?;
-        let ensured = self.document.ensure().and_then(|()| self.document.snapshot_for_wire());
-        let snapshot = ensured.map_err(|error| refused(&error.into()))?;
-        let resolved = params.get("includeResolvedDefaults") == Some(&Value::Bool(true));
-        Ok(wire(&snapshot, resolved.then(|| self.document.resolved_defaults())))
+        let mut snapshot = self.document.snapshot_for_wire().map_err(|error| refused(&error.into()))?;
+        if params.get("includeResolvedDefaults") == Some(&Value::Bool(true)) {
+            snapshot.resolved_defaults = Some(self.document.resolved_defaults());
+        }
+        Ok(wire(&snapshot))
     }
 
     /// `{file, baseHash}` → the new state.
@@ -65,26 +64,17 @@ impl PolicyEditor {
             return Err(error);
         }
         let snapshot = self.document.apply(&edit).map_err(|error| refused(&error))?;
-        let what = if edit.loosened.is_empty() { "tightened".to_owned() } else { edit.loosened.join("; ") };
-        crate::log!("node", "approvals document: edited ({}): {what}", caller.requester);
-        Ok(wire(&snapshot, None))
+        crate::log!("node", "approvals document: edited ({}): {}", caller.requester, edit.summary());
+        Ok(wire(&snapshot))
     }
 
     /// Tightening needs nobody; loosening needs the owner's word, in the document or now.
     fn permit(&self, edit: &Edit, caller: &Caller<'_>) -> Result<(), NodeError> {
-        if edit.loosened.is_empty() || edit.remote_edits == RemoteEdits::Allow {
+        if !edit.needs_person() {
             return Ok(());
         }
-        let denied = |why: &str| {
-            let text = format!("this edit loosens the policy ({}) and {why}", edit.loosened.join("; "));
-            Err(NodeError::new("APPROVAL_REQUIRED", text))
-        };
-        let Some(person) = &self.person else {
-            return denied(
-                "nobody can be asked here; edit the file on that machine, or allow it there with \
-                 \"local\": {\"remoteEdits\": \"allow\"} in the approvals document",
-            );
-        };
+        let denied = |why: &str| Err(NodeError::new("APPROVAL_REQUIRED", edit.refusal(why)));
+        let Some(person) = &self.person else { return denied(NOBODY_HERE) };
         match person.ask(&self.question(edit, caller), caller.cancel) {
             Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) | Answer::Granted(_) => Ok(()),
             Answer::Decided(Decision::Deny) => denied("the person at that machine said no"),
@@ -126,20 +116,9 @@ fn members(params: Option<&str>) -> Result<Map<String, Value>, NodeError> {
     }
 }
 
-fn wire(snapshot: &Snapshot, resolved_defaults: Option<Value>) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer<'a> {
-        path: &'a Path,
-        exists: bool,
-        file: &'a Value,
-        hash: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        resolved_defaults: Option<Value>,
-    }
-    let Snapshot { path, exists, hash, file } = snapshot;
-    // A path that is not UTF-8 cannot be said; nothing else here can fail.
-    serde_json::to_string(&Answer { path, exists: *exists, file, hash, resolved_defaults }).unwrap_or_default()
+/// A path that is not UTF-8 cannot be said; nothing else here can fail.
+fn wire(snapshot: &Snapshot) -> String {
+    serde_json::to_string(snapshot).unwrap_or_default()
 }
 
 /// The original's prefix. Source: spec exec e.7.

@@ -2,39 +2,51 @@
 //! that does not parse denies everything and is never overwritten (A139); a missing one means the
 //! defaults (A140). Source: spec exec (a.2)–(a.6), (c.1); DESIGN "Decisions and edits from outside".
 
+pub mod change;
+mod document;
 pub mod edit;
 
+use self::document::{Document, Rules};
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
 use crate::protocol::policy::{Ask, Fence, Security};
-use crate::protocol::strict;
 use crate::sys::clock;
 use data_encoding::HEXLOWER;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The only version there is.
 const VERSION: u64 = 1;
 /// The entry that holds for every agent.
-const EVERY_AGENT: &str = "*";
+pub const EVERY_AGENT: &str = "*";
 /// An old name of [`MAIN_AGENT`], folded into it on reading. Source: spec exec (a.4).
 const DEFAULT_AGENT: &str = "default";
 const MAIN_AGENT: &str = "main";
 /// The word in `source` of an entry that an answer made.
 const ALLOW_ALWAYS: &str = "allow-always";
 
-/// What holds where the document says nothing. Source: security-cases A140 row.
-const BUILT_IN: Rules =
-    Rules { security: Security::Allowlist, ask: Ask::OnMiss, ask_fallback: Security::Deny, auto_allow_skills: false };
+/// What holds where the document says nothing. Source: security-cases A140 row; fence: ours.
+const BUILT_IN: Rules = Rules {
+    security: Security::Allowlist,
+    ask: Ask::OnMiss,
+    ask_fallback: Security::Deny,
+    auto_allow_skills: false,
+    fence: Fence::State,
+};
 /// What holds when the document cannot be understood. Source: spec exec (a.4).
-const NOTHING: Rules =
-    Rules { security: Security::Deny, ask: Ask::Off, ask_fallback: Security::Deny, auto_allow_skills: false };
+const NOTHING: Rules = Rules {
+    security: Security::Deny,
+    ask: Ask::Off,
+    ask_fallback: Security::Deny,
+    auto_allow_skills: false,
+    fence: Fence::Offline,
+};
 
 /// One allowlist entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +56,7 @@ pub struct AllowEntry {
     pub id: String,
     /// Glob over the resolved absolute path.
     pub pattern: String,
-    /// Restricts the arguments; an entry with one never matches before part 2 understands it.
+    /// Restricts the arguments.
     pub arg_pattern: Option<String>,
     /// `allow-always` for entries that an answer made.
     pub source: Option<String>,
@@ -95,8 +107,8 @@ pub enum RemoteEdits {
     Allow,
 }
 
-/// The document as the wire may see it: never with the token (A157).
-#[derive(Debug)]
+/// The document as the wire may see it: never with the token (A157). Source: spec exec (e.7).
+#[derive(Debug, Serialize)]
 pub struct Snapshot {
     /// Where it lies.
     pub path: PathBuf,
@@ -106,6 +118,9 @@ pub struct Snapshot {
     pub hash: String,
     /// The document, normalised; `socket` has only its path.
     pub file: Value,
+    /// What holds where no agent says otherwise, for those who ask for it.
+    #[serde(rename = "resolvedDefaults", skip_serializing_if = "Option::is_none")]
+    pub resolved_defaults: Option<Value>,
 }
 
 /// The store of the one approvals document.
@@ -182,7 +197,7 @@ impl ApprovalsDocument {
     /// # Errors
     /// The document is broken or unsafe (it stays as it is), or the write failed.
     pub fn ensure(&self) -> Result<(), StateError> {
-        self.change(|_| {})
+        self.change(|_, _| Ok(()))
     }
 
     /// The token of the exec socket.
@@ -229,42 +244,48 @@ impl ApprovalsDocument {
         if agent == "__proto__" || pattern.trim().is_empty() {
             return Err(StateError::broken(&self.path, "this agent or pattern cannot be written into it"));
         }
-        self.change(|document| {
-            let Some(entries) = allowlist_of(document, agent) else { return };
-            let same = |entry: &Value| {
-                entry_pattern(entry) == pattern && entry.get("argPattern").and_then(Value::as_str) == arg_pattern
-            };
-            if entries.iter().any(same) {
-                return;
+        self.change(|document, _| {
+            let mut entry = Map::new();
+            entry.insert("pattern".to_owned(), pattern.into());
+            entry.insert("source".to_owned(), ALLOW_ALWAYS.into());
+            entry.insert("lastUsedAt".to_owned(), clock::wall_ms().into());
+            if let Some(arg_pattern) = arg_pattern {
+                entry.insert("argPattern".to_owned(), arg_pattern.into());
             }
-            let mut entry = json!({
-                "id": random::uuid(),
-                "pattern": pattern,
-                "source": ALLOW_ALWAYS,
-                "lastUsedAt": clock::wall_ms(),
-            });
-            if let (Some(arg_pattern), Some(members)) = (arg_pattern, entry.as_object_mut()) {
-                members.insert("argPattern".to_owned(), arg_pattern.into());
-            }
-            entries.push(entry);
+            change::add_entry(document, agent, change::List::Allow, entry);
+            Ok(())
         })
     }
 
     /// Notes that `entry` let a command run. An entry that is no longer there stays away (A73).
+    /// A document is not written at every run: when and with which command an entry was last used is
+    /// known to [`limits::USE_NOTED_EVERY`], which program it was exactly.
     ///
     /// # Errors
     /// The document is broken or unsafe (it stays as it is), or the write failed.
     pub fn record_use(&self, entry: &AllowEntry, command: &str, resolved: &Path) -> Result<(), StateError> {
-        self.change(|document| {
+        let is_it =
+            |agent: &str, stored: &Value| id_of(agent, stored) == entry.id && entry_pattern(stored) == entry.pattern;
+        // Without a lock first: mostly there is nothing to write.
+        if let Ok(document) = &self.read().document {
+            let agents = document.raw.get("agents").and_then(Value::as_object);
+            let is_noted = agents.into_iter().flatten().all(|(agent, policy)| {
+                let entries = policy.get("allowlist").and_then(Value::as_array);
+                entries.into_iter().flatten().all(|stored| !is_it(agent, stored) || is_noted(stored, resolved))
+            });
+            if is_noted {
+                return Ok(());
+            }
+        }
+        self.change(|document, _| {
             let agents = document.get_mut("agents").and_then(Value::as_object_mut);
             for (agent, policy) in agents.into_iter().flatten() {
                 let entries = policy.get_mut("allowlist").and_then(Value::as_array_mut);
-                for stored in entries.into_iter().flatten() {
-                    if id_of(agent, stored) == entry.id && entry_pattern(stored) == entry.pattern {
-                        note_use(stored, &entry.id, command, resolved);
-                    }
+                for stored in entries.into_iter().flatten().filter(|stored| is_it(agent, stored)) {
+                    note_use(stored, &entry.id, command, resolved);
                 }
             }
+            Ok(())
         })
     }
 
@@ -287,6 +308,7 @@ impl ApprovalsDocument {
             exists: read.exists,
             hash: read.hash.clone(),
             file: Value::Object(file),
+            resolved_defaults: None,
         })
     }
 
@@ -309,27 +331,32 @@ impl ApprovalsDocument {
     }
 
     /// Changes the stored JSON under the document's lock, after making sure that it has a socket
-    /// and a token. Nothing is written when nothing changed.
-    fn change(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), StateError> {
+    /// and a token. `change` also gets the hash of what is stored; when it refuses, or changes
+    /// nothing, nothing is written.
+    fn change<R, E: From<StateError>>(
+        &self,
+        change: impl FnOnce(&mut Map<String, Value>, &str) -> Result<R, E>,
+    ) -> Result<R, E> {
         let lock = DocumentLock::take(&self.path)?;
-        let mut document = match files::read(&self.path, Care::Document)? {
+        let stored = files::read(&self.path, Care::Document)?;
+        let hash = hash_of(stored.as_ref().map(|contents| contents.bytes.as_slice()));
+        let mut document = match &stored {
             None => new_document(),
             Some(contents) => {
                 let text = contents.text(&self.path)?;
                 Document::parse(text).map_err(|why| StateError::broken(&self.path, why))?.raw
             }
         };
-        let before = Value::Object(document.clone());
+        let before = stored.is_some().then(|| document.clone());
         add_socket(&mut document, &self.socket);
-        change(&mut document);
-        let after = Value::Object(document);
-        if after == before {
-            return Ok(());
+        let result = change(&mut document, &hash)?;
+        if before.as_ref() != Some(&document) {
+            let text = store::to_text(&self.path, &document)?;
+            // What we write must be what we would read.
+            Document::parse(&text).map_err(|why| StateError::broken(&self.path, why))?;
+            files::replace(&lock, text.as_bytes())?;
         }
-        let text = store::to_text(&self.path, &after)?;
-        // What we write must be what we would read.
-        Document::parse(&text).map_err(|why| StateError::broken(&self.path, why))?;
-        files::replace(&lock, text.as_bytes())
+        Ok(result)
     }
 }
 
@@ -337,18 +364,20 @@ fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
+/// `baseHash` of these stored bytes. Source: spec exec (a.5).
+fn hash_of(stored: Option<&[u8]>) -> String {
+    stored.map_or_else(|| format!("missing:{}", sha256(b"")), sha256)
+}
+
 fn read_document(path: &Path, care: Care) -> (Option<Stamp>, Reading) {
     match files::read(path, care) {
-        Ok(None) => {
-            let hash = format!("missing:{}", sha256(b""));
-            (None, Reading { exists: false, hash, document: Ok(Document::default()) })
-        }
+        Ok(None) => (None, Reading { exists: false, hash: hash_of(None), document: Ok(Document::default()) }),
         Ok(Some(contents)) => {
             let document = std::str::from_utf8(&contents.bytes)
                 .map_err(|_| "it is not UTF-8 text".to_owned())
                 .and_then(Document::parse)
                 .map_err(|why| format!("{} is broken ({why}); nothing runs until it is repaired", path.display()));
-            (Some(contents.stamp), Reading { exists: true, hash: sha256(&contents.bytes), document })
+            (Some(contents.stamp), Reading { exists: true, hash: hash_of(Some(&contents.bytes)), document })
         }
         Err(error) => {
             let why = format!("{error}; nothing runs until that is repaired");
@@ -388,13 +417,6 @@ fn add_socket(document: &mut Map<String, Value>, path: &Path) {
     }
 }
 
-/// The stored allowlist of `agent`, made if it is not there.
-fn allowlist_of<'a>(document: &'a mut Map<String, Value>, agent: &str) -> Option<&'a mut Vec<Value>> {
-    let agents = document.entry("agents").or_insert_with(|| json!({})).as_object_mut()?;
-    let policy = agents.entry(agent).or_insert_with(|| json!({})).as_object_mut()?;
-    policy.entry("allowlist").or_insert_with(|| json!([])).as_array_mut()
-}
-
 fn entry_pattern(entry: &Value) -> &str {
     entry.as_str().or_else(|| entry.get("pattern").and_then(Value::as_str)).unwrap_or_default().trim()
 }
@@ -409,6 +431,14 @@ fn id_of(agent: &str, entry: &Value) -> String {
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     // In the form of a version 8 UUID (RFC 9562): the Mac app demands one.
     format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(12, 15), part(15, 18), part(18, 30))
+}
+
+/// Whether a use of this program was noted a short time ago. The Mac app stores a fraction.
+fn is_noted(stored: &Value, resolved: &Path) -> bool {
+    let age = stored.get("lastUsedAt").and_then(Value::as_f64).map(|at| clock::wall_ms() as f64 - at);
+    let recent = 0.0..limits::USE_NOTED_EVERY.as_millis() as f64;
+    age.is_some_and(|age| recent.contains(&age))
+        && stored.get("lastResolvedPath").and_then(Value::as_str) == Some(&*resolved.to_string_lossy())
 }
 
 fn note_use(stored: &mut Value, id: &str, command: &str, resolved: &Path) {
@@ -426,267 +456,45 @@ fn note_use(stored: &mut Value, id: &str, command: &str, resolved: &Path) {
     }
 }
 
-/// Policy fields as one level of the document has them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Level {
-    security: Option<Security>,
-    ask: Option<Ask>,
-    ask_fallback: Option<Security>,
-    auto_allow_skills: Option<bool>,
-}
-
-impl Level {
-    /// What is absent here is taken from `below`.
-    fn over(self, below: Rules) -> Rules {
-        Rules {
-            security: self.security.unwrap_or(below.security),
-            ask: self.ask.unwrap_or(below.ask),
-            ask_fallback: self.ask_fallback.unwrap_or(below.ask_fallback),
-            auto_allow_skills: self.auto_allow_skills.unwrap_or(below.auto_allow_skills),
-        }
-    }
-
-    /// What is absent here is taken from `other`.
-    fn or(self, other: Self) -> Self {
-        Self {
-            security: self.security.or(other.security),
-            ask: self.ask.or(other.ask),
-            ask_fallback: self.ask_fallback.or(other.ask_fallback),
-            auto_allow_skills: self.auto_allow_skills.or(other.auto_allow_skills),
-        }
-    }
-}
-
-/// All policy fields.
-#[derive(Clone, Copy, Debug)]
-struct Rules {
-    security: Security,
-    ask: Ask,
-    ask_fallback: Security,
-    auto_allow_skills: bool,
-}
-
-impl Rules {
-    fn stricter(self, other: Self) -> Self {
-        Self {
-            security: self.security.min(other.security),
-            ask: self.ask.max(other.ask),
-            ask_fallback: self.ask_fallback.min(other.ask_fallback),
-            auto_allow_skills: self.auto_allow_skills && other.auto_allow_skills,
-        }
-    }
-}
-
-#[derive(Default)]
-struct Agent {
-    level: Level,
-    allowlist: Vec<AllowEntry>,
-}
-
-#[derive(Default)]
-struct Local {
-    trust_gateway_approvals: bool,
-    remote_edits: RemoteEdits,
-}
-
-/// The document, understood.
-#[derive(Default)]
-struct Document {
-    socket_path: Option<String>,
-    socket_token: Option<Secret>,
-    defaults: Level,
-    agents: BTreeMap<String, Agent>,
-    local: Local,
-    /// As stored, with members that we do not know.
-    raw: Map<String, Value>,
-}
-
-impl Document {
-    fn effective(&self, agent: Option<&str>, trusted: bool) -> EffectivePolicy {
-        let nobody = Agent::default();
-        let everyone = self.agents.get(EVERY_AGENT).unwrap_or(&nobody);
-        let base = everyone.level.over(self.defaults.over(BUILT_IN));
-        let mut allowlist = everyone.allowlist.clone();
-        let own = agent.map(str::trim).filter(|agent| *agent != EVERY_AGENT).and_then(|agent| self.agents.get(agent));
-        let rules = match own {
-            None => base,
-            Some(own) if trusted => {
-                allowlist.extend(own.allowlist.iter().cloned());
-                own.level.over(base)
-            }
-            Some(own) => own.level.over(base).stricter(base),
-        };
-        EffectivePolicy::new(rules, allowlist, self.local.trust_gateway_approvals, None)
-    }
-
-    /// # Errors
-    /// Where the text breaks the schema, without its values. Source: spec exec (a.2), (a.4).
-    fn parse(text: &str) -> Result<Self, String> {
-        strict::check(text, limits::STRICT_JSON_DEPTH).map_err(|error| error.to_string())?;
-        let value: Value = serde_json::from_str(text).map_err(|_| "invalid JSON".to_owned())?;
-        let Value::Object(raw) = value else { return Err("document: expected an object".to_owned()) };
-        // 1.0 is 1 in JSON.
-        if raw.get("version").and_then(Value::as_f64) != Some(VERSION as f64) {
-            return Err("version: expected 1".to_owned());
-        }
-        let socket = object(&raw, "socket", "socket")?;
-        let socket_text =
-            |name| Ok::<_, String>(text_at(socket, name, "socket")?.map(str::trim).filter(|text| !text.is_empty()));
-        let socket_path = socket_text("path")?.map(ToOwned::to_owned);
-        let socket_token = socket_text("token")?.map(|token| Secret::new(token.to_owned()));
-        let defaults = match object(&raw, "defaults", "defaults")? {
-            Some(defaults) => level(defaults, "defaults")?,
-            None => Level::default(),
-        };
-        let agents = parse_agents(object(&raw, "agents", "agents")?)?;
-        let local = parse_local(object(&raw, "local", "local")?)?;
-        Ok(Self { socket_path, socket_token, defaults, agents, local, raw })
-    }
-}
-
-fn parse_agents(stored: Option<&Map<String, Value>>) -> Result<BTreeMap<String, Agent>, String> {
-    let mut agents = BTreeMap::new();
-    for (position, (name, value)) in stored.into_iter().flatten().enumerate() {
-        // Agents are counted, not named: a diagnostic carries no values.
-        let at = format!("agents entry #{}", position + 1);
-        if name == "__proto__" {
-            return Err("agents: `__proto__` is not an agent".to_owned());
-        }
-        let Value::Object(members) = value else { return Err(format!("{at}: expected an object")) };
-        agents.insert(name.clone(), Agent { level: level(members, &at)?, allowlist: allowlist(name, members, &at)? });
-    }
-    fold_default(&mut agents);
-    Ok(agents)
-}
-
-/// `default` is `main`: main's own fields win, its entries come first. Source: spec exec (a.4).
-fn fold_default(agents: &mut BTreeMap<String, Agent>) {
-    let Some(old) = agents.remove(DEFAULT_AGENT) else { return };
-    let Some(main) = agents.get_mut(MAIN_AGENT) else {
-        agents.insert(MAIN_AGENT.to_owned(), old);
-        return;
-    };
-    main.level = main.level.or(old.level);
-    main.allowlist.extend(old.allowlist);
-    let mut seen = HashSet::new();
-    main.allowlist.retain(|entry| {
-        let arguments = entry.arg_pattern.as_deref().map(|text| text.trim().to_owned());
-        seen.insert((entry.pattern.to_lowercase(), arguments))
-    });
-}
-
-fn parse_local(local: Option<&Map<String, Value>>) -> Result<Local, String> {
-    let mut parsed = Local::default();
-    for (name, value) in local.into_iter().flatten() {
-        match (name.as_str(), value) {
-            ("trustGatewayApprovals", Value::Bool(trust)) => parsed.trust_gateway_approvals = *trust,
-            ("trustGatewayApprovals", _) => return Err("local.trustGatewayApprovals: expected a boolean".to_owned()),
-            ("remoteEdits", Value::String(word)) if word == "allow" => parsed.remote_edits = RemoteEdits::Allow,
-            ("remoteEdits", Value::String(word)) if word == "ask" => parsed.remote_edits = RemoteEdits::Ask,
-            ("remoteEdits", _) => return Err("local.remoteEdits: expected `ask` or `allow`".to_owned()),
-            _ => return Err("local: a member that we do not know".to_owned()),
-        }
-    }
-    Ok(parsed)
-}
-
-fn level(members: &Map<String, Value>, at: &str) -> Result<Level, String> {
-    let wrong = |name: &str| format!("{at}.{name}: expected a supported value");
-    let security = |name: &str| match members.get(name) {
-        None => Ok(None),
-        Some(value) => value.as_str().and_then(Security::from_word).map(Some).ok_or_else(|| wrong(name)),
-    };
-    Ok(Level {
-        security: security("security")?,
-        ask: match members.get("ask") {
-            None => None,
-            Some(value) => Some(value.as_str().and_then(Ask::from_word).ok_or_else(|| wrong("ask"))?),
-        },
-        ask_fallback: security("askFallback")?,
-        auto_allow_skills: match members.get("autoAllowSkills") {
-            None => None,
-            Some(Value::Bool(flag)) => Some(*flag),
-            Some(_) => return Err(format!("{at}.autoAllowSkills: expected a boolean")),
-        },
-    })
-}
-
-fn allowlist(agent: &str, members: &Map<String, Value>, at: &str) -> Result<Vec<AllowEntry>, String> {
-    let at = format!("{at}.allowlist");
-    let entries = match members.get("allowlist") {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(entries)) => entries,
-        Some(_) => return Err(format!("{at}: expected an array")),
-    };
-    entries
-        .iter()
-        .enumerate()
-        .map(|(position, entry)| parse_entry(agent, entry, &format!("{at}[{position}]")))
-        .collect()
-}
-
-fn parse_entry(agent: &str, entry: &Value, at: &str) -> Result<AllowEntry, String> {
-    let members = match entry {
-        Value::String(_) => None,
-        Value::Object(members) => Some(members),
-        _ => return Err(format!("{at}: expected an object or a non-empty string")),
-    };
-    if entry_pattern(entry).is_empty() {
-        return Err(format!("{at}.pattern: expected a non-empty string"));
-    }
-    for name in ["id", "commandText", "lastUsedCommand", "lastResolvedPath"] {
-        text_at(members, name, at)?;
-    }
-    if members.and_then(|members| members.get("lastUsedAt")).is_some_and(|at| !at.is_number()) {
-        return Err(format!("{at}.lastUsedAt: expected a number"));
-    }
-    let source = text_at(members, "source", at)?;
-    if source.is_some_and(|source| source != ALLOW_ALWAYS) {
-        return Err(format!("{at}.source: expected a supported value"));
-    }
-    Ok(AllowEntry {
-        id: id_of(agent, entry),
-        pattern: entry_pattern(entry).to_owned(),
-        arg_pattern: text_at(members, "argPattern", at)?.map(ToOwned::to_owned),
-        source: source.map(ToOwned::to_owned),
-    })
-}
-
-fn object<'a>(members: &'a Map<String, Value>, name: &str, at: &str) -> Result<Option<&'a Map<String, Value>>, String> {
-    match members.get(name) {
-        None => Ok(None),
-        Some(Value::Object(object)) => Ok(Some(object)),
-        Some(_) => Err(format!("{at}: expected an object")),
-    }
-}
-
-fn text_at<'a>(members: Option<&'a Map<String, Value>>, name: &str, at: &str) -> Result<Option<&'a str>, String> {
-    match members.and_then(|members| members.get(name)) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("{at}.{name}: expected a string")),
-    }
-}
-
 impl EffectivePolicy {
-    fn new(rules: Rules, allowlist: Vec<AllowEntry>, trust_gateway_approvals: bool, broken: Option<String>) -> Self {
-        let mut policy = Self {
+    fn new(
+        rules: Rules,
+        allowlist: Vec<AllowEntry>,
+        denylist: Vec<DenyEntry>,
+        trust_gateway_approvals: bool,
+        broken: Option<String>,
+    ) -> Self {
+        Self {
             security: rules.security,
             ask: rules.ask,
             ask_fallback: rules.ask_fallback,
             auto_allow_skills: rules.auto_allow_skills,
             allowlist,
-            denylist: Vec::new(),
-            fence: Fence::State,
+            denylist,
+            fence: rules.fence,
             trust_gateway_approvals,
             broken,
             snapshot: String::new(),
-        };
-        policy.snapshot = sha256(format!("{policy:?}").as_bytes());
-        policy
+        }
+        .with_snapshot()
     }
 
     fn broken(why: String) -> Self {
-        Self::new(NOTHING, Vec::new(), false, Some(why))
+        Self::new(NOTHING, Vec::new(), Vec::new(), false, Some(why))
+    }
+
+    /// The stricter of this and what the configuration says; also where nobody answers. Source: spec exec (c.2).
+    pub fn tightened_by(mut self, security: Option<Security>, ask: Option<Ask>) -> Self {
+        let most = security.unwrap_or(Security::Full);
+        self.security = self.security.min(most);
+        self.ask_fallback = self.ask_fallback.min(most);
+        self.ask = self.ask.max(ask.unwrap_or(Ask::Off));
+        self.with_snapshot()
+    }
+
+    fn with_snapshot(mut self) -> Self {
+        self.snapshot = String::new();
+        self.snapshot = sha256(format!("{self:?}").as_bytes());
+        self
     }
 }

@@ -6,8 +6,10 @@ use super::{Care, DocumentLock, Environment, StateDir, StateError, files, json5,
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
+use crate::protocol::policy::{Ask, Security};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// `gateway.port` when nothing says otherwise. Source: spec gateway §1.
 pub const DEFAULT_PORT: u16 = 18_789;
@@ -81,6 +83,39 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// `gateway.remote`.
     pub remote: Remote,
+    /// `tools.exec`.
+    pub exec: ExecConfig,
+}
+
+/// `tools.exec`, as far as it concerns commands that run here. Source: spec exec (c.2), (d.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// `safeBins`, names in lower case; none = the built-in list.
+    pub safe_bins: Option<Vec<String>>,
+    /// `safeBinTrustedDirs`, next to the built-in ones; absolute.
+    pub safe_bin_trusted_dirs: Vec<PathBuf>,
+    /// `safeBinProfiles`, by name in lower case.
+    pub safe_bin_profiles: BTreeMap<String, SafeBinProfile>,
+    /// `strictInlineEval`; false when absent.
+    pub strict_inline_eval: bool,
+    /// The most that may run: the stricter of `security` and what `mode` stands for. For
+    /// `EffectivePolicy::tightened_by`, as `ask`.
+    pub security: Option<Security>,
+    /// The least that is asked: the stricter of `ask` and what `mode` stands for.
+    pub ask: Option<Ask>,
+}
+
+/// What arguments a safe bin of the owner's may have. Source: spec exec (d.6) "Custom profiles".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SafeBinProfile {
+    /// `minPositional`; 0 when absent.
+    pub min_positional: usize,
+    /// `maxPositional`, never less than `min_positional`; none = any number.
+    pub max_positional: Option<usize>,
+    /// `allowedValueFlags`: options that take a value, `-n` or `--name`.
+    pub allowed_value_flags: Vec<String>,
+    /// `deniedFlags`.
+    pub denied_flags: Vec<String>,
 }
 
 impl Config {
@@ -165,6 +200,7 @@ impl Config {
             allowed_commands: commands.texts("allow")?,
             denied_commands: commands.texts("deny")?,
             allowed_origins: allowed_origins(&gateway.section("controlUi")?)?,
+            exec: exec_config(&root.section("tools")?.section("exec")?)?,
             remote: Remote {
                 url: remote.text("url")?.map(ToOwned::to_owned),
                 token: match remote.text("token")? {
@@ -245,6 +281,17 @@ impl<'a> Section<'a> {
             }
             Some(_) => Err(wrong()),
         }
+    }
+
+    fn word<T>(&self, key: &str, from_word: impl Fn(&str) -> Option<T>, wrong: &str) -> Result<Option<T>, StateError> {
+        let Some(word) = self.text(key)? else { return Ok(None) };
+        from_word(word).map(Some).ok_or_else(|| self.wrong(key, wrong))
+    }
+
+    fn count(&self, key: &str) -> Result<Option<usize>, StateError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count.map(Some).ok_or_else(|| self.wrong(key, "is not a number of arguments"))
     }
 
     fn port(&self) -> Result<Option<u16>, StateError> {
@@ -351,6 +398,50 @@ fn allowed_origins(control_ui: &Section<'_>) -> Result<Vec<String>, StateError> 
     Ok(origins)
 }
 
+fn exec_config(exec: &Section<'_>) -> Result<ExecConfig, StateError> {
+    // Source: spec exec (c.2); `auto` also has a reviewer, which we have not: a person is asked.
+    let (mode_security, mode_ask) = match exec.text("mode")? {
+        None => (None, None),
+        Some("deny") => (Some(Security::Deny), Some(Ask::Off)),
+        Some("allowlist") => (Some(Security::Allowlist), Some(Ask::Off)),
+        Some("ask" | "auto") => (Some(Security::Allowlist), Some(Ask::OnMiss)),
+        Some("full") => (Some(Security::Full), Some(Ask::Off)),
+        Some(_) => return Err(exec.wrong("mode", "is none of deny, allowlist, ask, auto, full")),
+    };
+    let security = exec.word("security", Security::from_word, "is none of deny, allowlist, full")?;
+    let ask = exec.word("ask", Ask::from_word, "is none of off, on-miss, always")?;
+    let profiles = exec.section("safeBinProfiles")?;
+    let mut safe_bin_profiles = BTreeMap::new();
+    for name in profiles.value.and_then(Value::as_object).into_iter().flat_map(serde_json::Map::keys) {
+        safe_bin_profiles.insert(name.trim().to_lowercase(), safe_bin_profile(&profiles.section(name)?)?);
+    }
+    let trusted: Vec<PathBuf> = exec.texts("safeBinTrustedDirs")?.iter().map(|dir| PathBuf::from(dir.trim())).collect();
+    if !trusted.iter().all(|dir| dir.is_absolute()) {
+        return Err(exec.wrong("safeBinTrustedDirs", "has a directory that does not begin with `/`"));
+    }
+    let names = |names: Vec<String>| {
+        names.iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect()
+    };
+    Ok(ExecConfig {
+        safe_bins: exec.get("safeBins").map(|_| exec.texts("safeBins")).transpose()?.map(names),
+        safe_bin_trusted_dirs: trusted,
+        safe_bin_profiles,
+        strict_inline_eval: exec.flag("strictInlineEval")?.unwrap_or(false),
+        security: security.into_iter().chain(mode_security).min(),
+        ask: ask.into_iter().chain(mode_ask).max(),
+    })
+}
+
+fn safe_bin_profile(profile: &Section<'_>) -> Result<SafeBinProfile, StateError> {
+    let min_positional = profile.count("minPositional")?.unwrap_or(0);
+    Ok(SafeBinProfile {
+        min_positional,
+        max_positional: profile.count("maxPositional")?.map(|most| most.max(min_positional)),
+        allowed_value_flags: profile.texts("allowedValueFlags")?,
+        denied_flags: profile.texts("deniedFlags")?,
+    })
+}
+
 /// The token that we made earlier for a config without one.
 fn made_token(state: &StateDir) -> Result<Option<SharedSecret>, StateError> {
     let path = state.gateway_token();
@@ -395,7 +486,7 @@ fn first_config(state: &StateDir, port: u16, token: &Secret) -> Result<String, S
 ///
 /// # Errors
 /// As [`Config::inspect`]; there is no secret yet; or the write failed and the old token holds.
-pub fn rotate_token(state: &StateDir) -> Result<Option<std::path::PathBuf>, StateError> {
+pub fn rotate_token(state: &StateDir) -> Result<Option<PathBuf>, StateError> {
     let locks = (DocumentLock::take(state.config())?, DocumentLock::take(&state.gateway_token())?);
     let config = Config::inspect(state, &Environment::default())?;
     let SharedSecret::Token(old) = config.shared_secret()? else { return Ok(None) };

@@ -1,20 +1,27 @@
 //! Edits from outside: compare-and-swap of the whole document, and what an edit would loosen.
 //! Source: spec exec (a.5), (e.7); cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
 
-use super::{
-    AllowEntry, ApprovalsDocument, Document, EVERY_AGENT, EffectivePolicy, RemoteEdits, Snapshot, add_socket, sha256,
-};
+use super::{AllowEntry, ApprovalsDocument, DenyEntry, Document, EVERY_AGENT, EffectivePolicy, RemoteEdits, Snapshot};
+use crate::identity::secret::Secret;
 use crate::limits;
 use crate::protocol::policy::Security;
-use crate::state::files::{self, Care};
-use crate::state::{DocumentLock, StateError, store};
+use crate::state::{StateError, store};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::fmt;
 
 /// Members of each level that [`Document::parse`] understands; everything else is foreign.
 const TOP: &[&str] = &["version", "socket", "defaults", "agents", "local"];
-const LEVEL: &[&str] = &["security", "ask", "askFallback", "autoAllowSkills", "allowlist"];
+const LEVEL: &[&str] = &["security", "ask", "askFallback", "autoAllowSkills", "fence", "allowlist", "denylist"];
+
+/// Beginning of every sentence that says that the caller has not seen the document as it is.
+/// Source: spec exec (e.7), frames `rpc-approvals-gateway-get-set`.
+pub const CHANGED: &str = "exec approvals changed";
+/// Beginning of the sentence that says that the caller has not named what it edits. Source: the same.
+pub const NO_BASE_HASH: &str = "exec approvals base hash required";
+/// Where nobody can be asked about an edit that loosens.
+pub const NOBODY_HERE: &str = "nobody can be asked here; edit the file on that machine, or allow it there with \
+     \"local\": {\"remoteEdits\": \"allow\"} in the approvals document";
 
 /// Why an edit was not made. The document is as it was.
 #[derive(Debug)]
@@ -35,8 +42,8 @@ impl fmt::Display for EditError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFile => f.write_str("exec approvals file required"),
-            Self::NoBaseHash => f.write_str("exec approvals base hash required; reload and retry"),
-            Self::Changed => f.write_str("exec approvals changed; reload and retry"),
+            Self::NoBaseHash => write!(f, "{NO_BASE_HASH}; reload and retry"),
+            Self::Changed => write!(f, "{CHANGED}; reload and retry"),
             Self::NotAllowed(why) => f.write_str(why),
             Self::State(error) => error.fmt(f),
         }
@@ -44,6 +51,12 @@ impl fmt::Display for EditError {
 }
 
 impl std::error::Error for EditError {}
+
+impl EditError {
+    pub(super) fn not_valid(why: String) -> Self {
+        Self::NotAllowed(format!("exec approvals file is not valid: {why}"))
+    }
+}
 
 impl From<StateError> for EditError {
     fn from(error: StateError) -> Self {
@@ -55,11 +68,28 @@ impl From<StateError> for EditError {
 #[derive(Debug)]
 pub struct Edit {
     base_hash: String,
-    text: String,
+    file: Map<String, Value>,
     /// What would be allowed that is not now, in words; empty when the edit only tightens.
     pub loosened: Vec<String>,
-    /// Whether the owner has said that loosening edits need no question.
-    pub remote_edits: RemoteEdits,
+    remote_edits: RemoteEdits,
+}
+
+impl Edit {
+    /// Whether somebody must be asked: it loosens, and the owner has not said that this needs no
+    /// question.
+    pub fn needs_person(&self) -> bool {
+        !self.loosened.is_empty() && self.remote_edits != RemoteEdits::Allow
+    }
+
+    /// Why it is not made.
+    pub fn refusal(&self, why: &str) -> String {
+        format!("this edit loosens the policy ({}) and {why}", self.loosened.join("; "))
+    }
+
+    /// What it does, for a log.
+    pub fn summary(&self) -> String {
+        if self.loosened.is_empty() { "tightened".to_owned() } else { self.loosened.join("; ") }
+    }
 }
 
 impl ApprovalsDocument {
@@ -69,7 +99,6 @@ impl ApprovalsDocument {
     /// # Errors
     /// See [`EditError`].
     pub fn propose(&self, file: Option<&Value>, base_hash: Option<&str>) -> Result<Edit, EditError> {
-        self.ensure()?;
         let Some(Value::Object(file)) = file else { return Err(EditError::NoFile) };
         let base_hash = base_hash.map(str::trim).filter(|hash| !hash.is_empty()).ok_or(EditError::NoBaseHash)?;
         let stored = self.read();
@@ -77,22 +106,16 @@ impl ApprovalsDocument {
         if stored.hash != base_hash {
             return Err(EditError::Changed);
         }
-        let mut new = file.clone();
-        keep_socket(&mut new, old)?;
-        keep_local(&mut new, old)?;
-        add_socket(&mut new, &self.socket);
-        let text = store::to_text(&self.path, &new)?;
+        let mut file = file.clone();
+        keep_socket(&mut file, &old.raw)?;
+        keep_local(&mut file, old)?;
+        let text = store::to_text(&self.path, &file)?;
         if text.len() as u64 > limits::DOCUMENT_BYTES {
             return Err(EditError::NotAllowed(format!("the document is larger than {} bytes", limits::DOCUMENT_BYTES)));
         }
-        let parsed = Document::parse(&text)
-            .map_err(|why| EditError::NotAllowed(format!("exec approvals file is not valid: {why}")))?;
-        Ok(Edit {
-            base_hash: base_hash.to_owned(),
-            loosened: loosened(old, &parsed),
-            remote_edits: old.local.remote_edits,
-            text,
-        })
+        let new = Document::parse(&text).map_err(EditError::not_valid)?;
+        let loosened = loosened(old, &new);
+        Ok(Edit { base_hash: base_hash.to_owned(), file, loosened, remote_edits: old.local.remote_edits })
     }
 
     /// Makes an edit, unless the document has changed since it was proposed.
@@ -100,13 +123,16 @@ impl ApprovalsDocument {
     /// # Errors
     /// See [`EditError`].
     pub fn apply(&self, edit: &Edit) -> Result<Snapshot, EditError> {
-        let lock = DocumentLock::take(&self.path)?;
-        let stored = files::read(&self.path, Care::Document)?;
-        if stored.is_none_or(|stored| sha256(&stored.bytes) != edit.base_hash) {
-            return Err(EditError::Changed);
-        }
-        files::replace(&lock, edit.text.as_bytes())?;
-        drop(lock);
+        self.change(|document, hash| {
+            if hash != edit.base_hash {
+                return Err(EditError::Changed);
+            }
+            // There may have been no document, and no socket in it, when the edit was proposed.
+            let socket = document.remove("socket");
+            *document = edit.file.clone();
+            document.extend(socket.map(|socket| ("socket".to_owned(), socket)));
+            Ok(())
+        })?;
         Ok(self.snapshot_for_wire()?)
     }
 
@@ -123,24 +149,26 @@ impl ApprovalsDocument {
 }
 
 /// A caller writes back the socket that it read; that is no edit. Another one is refused (A157).
-fn keep_socket(new: &mut Map<String, Value>, old: &Document) -> Result<(), EditError> {
-    let stored = old.raw.get("socket").cloned();
+pub(super) fn keep_socket(new: &mut Map<String, Value>, old: &Map<String, Value>) -> Result<(), EditError> {
+    let stored = old.get("socket").cloned();
     let given = new.remove("socket");
-    if let Some(stored) = stored {
-        new.insert("socket".to_owned(), stored);
-    }
-    let same = |name: &str, value: &Value| match (name, value.as_str()) {
-        ("path", Some(path)) => old.socket_path.as_deref() == Some(path.trim()),
-        ("token", Some(token)) => old.socket_token.as_ref().is_some_and(|stored| stored.matches(token.as_bytes())),
-        _ => false,
+    let same = |name: &str, value: &Value| {
+        let stored = stored.as_ref().and_then(|socket| socket.get(name)).and_then(Value::as_str);
+        match (stored, value.as_str()) {
+            (Some(stored), Some(given)) if ["path", "token"].contains(&name) => {
+                Secret::new(stored.trim().to_owned()).matches(given.trim().as_bytes())
+            }
+            _ => false,
+        }
     };
-    let is_ours = match given {
+    let is_ours = match &given {
         None => true,
         Some(Value::Object(given)) => given.iter().all(|(name, value)| same(name, value)),
         Some(_) => false,
     };
+    new.extend(stored.map(|stored| ("socket".to_owned(), stored)));
     is_ours.then_some(()).ok_or_else(|| {
-        EditError::NotAllowed("the exec socket cannot be changed from outside; leave `socket` out".to_owned())
+        EditError::NotAllowed("the exec socket is not changed by an edit; leave `socket` out".to_owned())
     })
 }
 
@@ -159,7 +187,7 @@ fn keep_local(new: &mut Map<String, Value>, old: &Document) -> Result<(), EditEr
 
 /// What `new` would allow that `old` does not, for everybody and for every agent that either
 /// names; at most [`limits::EDIT_DIFFERENCES`] sentences. When in doubt it is loosened.
-fn loosened(old: &Document, new: &Document) -> Vec<String> {
+pub(super) fn loosened(old: &Document, new: &Document) -> Vec<String> {
     let mut said = Vec::new();
     let named: BTreeSet<&str> = old.agents.keys().chain(new.agents.keys()).map(String::as_str).collect();
     compare("everybody", &old.effective(None, true), &new.effective(None, true), &mut said);
@@ -202,6 +230,13 @@ fn compare(who: &str, old: &EffectivePolicy, new: &EffectivePolicy, said: &mut V
     }
     if new.auto_allow_skills && !old.auto_allow_skills {
         say("autoAllowSkills", "false", "true");
+    }
+    if new.fence < old.fence {
+        say("fence", old.fence.word(), new.fence.word());
+    }
+    for entry in old.denylist.iter().filter(|entry| !new.denylist.contains(entry)) {
+        let (DenyEntry::Program(lost) | DenyEntry::Command(lost)) = entry;
+        said.push(format!("{who}: the denylist loses {lost}"));
     }
     let key = |entry: &AllowEntry| (entry.pattern.clone(), entry.arg_pattern.clone(), entry.source.clone());
     let known: BTreeSet<_> = old.allowlist.iter().map(key).collect();
@@ -250,9 +285,10 @@ mod tests {
     #[test]
     fn sec_h15_everything_that_allows_more_is_loosening() {
         let strict = json!({
-            "defaults": {"security": "allowlist", "ask": "always", "askFallback": "deny"},
-            "agents": {"*": {"allowlist": [{"pattern": "/bin/ls", "argPattern": "-l"}]},
-                "careful": {"security": "deny"}, "main": {"allowlist": []}},
+            "defaults": {"security": "allowlist", "ask": "always", "askFallback": "deny", "fence": "workspace",
+                "denylist": ["/bin/dd"]},
+            "agents": {"*": {"allowlist": [{"pattern": "/bin/ls", "argPattern": "-l"}], "denylist": [{"command": "rm -rf *"}]},
+                "careful": {"security": "deny"}, "main": {"allowlist": [], "denylist": ["/bin/*"]}},
         });
         assert_eq!(says(strict.clone(), strict.clone()), Vec::<String>::new());
         let edited = |place: &str, value: Value| {
@@ -279,6 +315,12 @@ mod tests {
             ("/agents/careful", json!({}), "agent \"careful\": security deny becomes allowlist"),
             ("/agents/main/mcpTools", json!([{"server": "s", "tool": "t"}]), "does not know: agents.main.mcpTools"),
             ("/agents", json!({"*": strict["agents"]["*"]}), "agent \"careful\": security"),
+            ("/defaults/fence", json!("none"), "everybody: fence workspace becomes none"),
+            ("/agents/main/fence", json!("state"), "agent \"main\": fence workspace becomes state"),
+            ("/defaults/denylist", json!([]), "everybody: the denylist loses /bin/dd"),
+            ("/agents/*/denylist", json!([{"pattern": "rm -rf *"}]), "everybody: the denylist loses rm -rf *"),
+            ("/agents/*/denylist", json!([{"command": "rm -rf /*"}]), "everybody: the denylist loses rm -rf *"),
+            ("/agents/main/denylist", json!(["/bin/x"]), "agent \"main\": the denylist loses /bin/*"),
         ] {
             let said = says(strict.clone(), edited(place, value));
             assert!(said.iter().any(|line| line.contains(word)), "{place}: {said:?}");
@@ -295,7 +337,7 @@ mod tests {
     #[test]
     fn what_only_forbids_is_no_loosening() {
         let loose = json!({
-            "defaults": {"security": "full", "ask": "off", "askFallback": "full", "autoAllowSkills": true},
+            "defaults": {"security": "full", "ask": "off", "askFallback": "full", "autoAllowSkills": true, "fence": "none"},
             "agents": {"main": {"allowlist": ["/bin/ls", {"pattern": "/bin/cat"}]}, "x": {"mcpTools": []}},
         });
         for new in [
@@ -304,6 +346,8 @@ mod tests {
             json!({"defaults": {"security": "allowlist"}, "agents": {"main": {"allowlist": ["/bin/cat"]}}}),
             json!({"defaults": {"security": "full", "ask": "off"}, "agents": {"new": {"security": "deny"}}}),
             json!({}),
+            json!({"defaults": {"security": "full", "ask": "off", "fence": "state", "denylist": ["x"]}}),
+            json!({"agents": {"main": {"fence": "offline", "denylist": [{"command": "*"}]}}}),
         ] {
             assert_eq!(says(loose.clone(), new.clone()), Vec::<String>::new(), "{new}");
         }

@@ -1,0 +1,368 @@
+//! `openclaw mac-debug approvals`: what waits for a word, and the document that needs none.
+
+use super::mac_debug::print;
+use crate::inspect::policy::{self, Host};
+use crate::inspect::{InspectError, Target, approvals};
+use crate::limits;
+use crate::protocol::policy::{Ask, Decision, Fence, Security};
+use crate::state::approvals::change::{Change, List};
+use crate::state::{Environment, StateDir};
+use argh::FromArgs;
+use std::io::Read;
+use std::process::ExitCode;
+
+/// What waits for an operator's word (list, allow-once, allow-always, deny), and the approvals document: who may run
+/// what without a question (get, set, allowlist, denylist, mode, fence).
+#[derive(FromArgs)]
+#[argh(
+    subcommand,
+    name = "approvals",
+    note = "The document is this machine's, unless --gateway or --node names another; this machine's needs no gateway.",
+    example = "openclaw mac-debug approvals allowlist add /usr/bin/git"
+)]
+pub struct Flags {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    List(Waiting),
+    AllowOnce(AllowOnce),
+    AllowAlways(AllowAlways),
+    Deny(Deny),
+    Get(Get),
+    Set(Set),
+    Allowlist(Allowlist),
+    Denylist(Denylist),
+    Mode(Mode),
+    Fence(FenceLevel),
+}
+
+/// The commands that wait for an operator's word (`openclaw app --ask operator`).
+#[derive(FromArgs)]
+#[argh(subcommand, name = "list")]
+struct Waiting {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// A verb that answers one waiting command.
+macro_rules! answer {
+    ($(#[$about:meta])* $name:ident) => {
+        #[derive(FromArgs)]
+        $(#[$about])*
+        struct $name {
+            /// print JSON
+            #[argh(switch)]
+            json: bool,
+            /// the approval
+            #[argh(positional)]
+            id: String,
+        }
+    };
+}
+
+answer! {
+    /// Let one waiting command run, this once.
+    #[argh(subcommand, name = "allow-once")]
+    AllowOnce
+}
+answer! {
+    /// Let one waiting command run, and put it on the allowlist.
+    #[argh(subcommand, name = "allow-always")]
+    AllowAlways
+}
+answer! {
+    /// Refuse one waiting command.
+    #[argh(subcommand, name = "deny")]
+    Deny
+}
+
+/// Whose document, and how to print.
+struct Where {
+    gateway: bool,
+    node: Option<String>,
+    json: bool,
+}
+
+/// A verb about a document.
+macro_rules! about_document {
+    ($(#[$about:meta])* $name:ident { $($member:tt)* }) => {
+        #[derive(FromArgs)]
+        $(#[$about])*
+        struct $name {
+            $($member)*
+            /// the document of the gateway's machine
+            #[argh(switch)]
+            gateway: bool,
+            /// the document of a node, by id, beginning of the id, or name
+            #[argh(option)]
+            node: Option<String>,
+            /// print JSON
+            #[argh(switch)]
+            json: bool,
+        }
+
+        impl $name {
+            fn place(&self) -> Where {
+                Where { gateway: self.gateway, node: self.node.clone(), json: self.json }
+            }
+        }
+    };
+}
+
+about_document! {
+    /// Show the document. Creates nothing.
+    #[argh(subcommand, name = "get")]
+    Get {}
+}
+
+about_document! {
+    /// Replace the whole document. The exec socket in it stays as it is.
+    #[argh(subcommand, name = "set")]
+    Set {
+        /// only if the document still has this hash (see get)
+        #[argh(option)]
+        base_hash: Option<String>,
+        /// file with the new document; - is standard input
+        #[argh(positional)]
+        file: String,
+    }
+}
+
+/// What runs without a question.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "allowlist")]
+struct Allowlist {
+    #[argh(subcommand)]
+    verb: AllowlistVerb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum AllowlistVerb {
+    Add(AllowlistAdd),
+    Remove(AllowlistRemove),
+}
+
+about_document! {
+    /// Let a program run without a question.
+    #[argh(subcommand, name = "add")]
+    AllowlistAdd {
+        /// only with arguments that this regular expression matches
+        #[argh(option)]
+        arg_pattern: Option<String>,
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// glob over the program's path
+        #[argh(positional)]
+        pattern: String,
+    }
+}
+
+about_document! {
+    /// Take a program off again.
+    #[argh(subcommand, name = "remove")]
+    AllowlistRemove {
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// pattern or id of the entry
+        #[argh(positional)]
+        pattern: String,
+    }
+}
+
+/// What never runs, whatever else allows it.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "denylist")]
+struct Denylist {
+    #[argh(subcommand)]
+    verb: DenylistVerb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum DenylistVerb {
+    Add(DenylistAdd),
+    Remove(DenylistRemove),
+}
+
+about_document! {
+    /// Refuse a program, or every command that looks so.
+    #[argh(subcommand, name = "add", example = "openclaw mac-debug approvals denylist add --command 'git push *'")]
+    DenylistAdd {
+        /// glob over the whole command as it is shown, instead of a program
+        #[argh(option)]
+        command: Option<String>,
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// glob over the program's path, or its name
+        #[argh(positional)]
+        pattern: Option<String>,
+    }
+}
+
+about_document! {
+    /// Take an entry off again.
+    #[argh(subcommand, name = "remove")]
+    DenylistRemove {
+        /// glob of an entry over whole commands, instead of a program
+        #[argh(option)]
+        command: Option<String>,
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// pattern or id of the entry
+        #[argh(positional)]
+        pattern: Option<String>,
+    }
+}
+
+about_document! {
+    /// How strict: deny = nothing runs; ask = what the allowlist names runs, for the rest a person is asked; allow =
+    /// EVERYTHING runs and nobody is asked.
+    #[argh(subcommand, name = "mode")]
+    Mode {
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// deny, ask or allow
+        #[argh(positional, from_str_fn(mode_of))]
+        mode: (Security, Ask),
+    }
+}
+
+about_document! {
+    /// What commands are kept from: none = nothing; state = our own state and sockets; workspace = also writing outside
+    /// their working directory; offline = also the network.
+    #[argh(subcommand, name = "fence")]
+    FenceLevel {
+        /// agent (default: *, every one)
+        #[argh(option, default = "everybody()")]
+        agent: String,
+        /// none, state, workspace or offline
+        #[argh(positional, from_str_fn(fence_of))]
+        level: Fence,
+    }
+}
+
+fn everybody() -> String {
+    crate::state::approvals::EVERY_AGENT.to_owned()
+}
+
+/// Source: spec exec (a.7).
+fn mode_of(word: &str) -> Result<(Security, Ask), String> {
+    match word {
+        "deny" => Ok((Security::Deny, Ask::Off)),
+        "ask" => Ok((Security::Allowlist, Ask::OnMiss)),
+        "allow" => Ok((Security::Full, Ask::Off)),
+        _ => Err("say deny, ask or allow".to_owned()),
+    }
+}
+
+fn fence_of(word: &str) -> Result<Fence, String> {
+    Fence::from_word(word).ok_or_else(|| "say none, state, workspace or offline".to_owned())
+}
+
+/// From where the documents are reached.
+pub struct Way {
+    /// This machine's state.
+    pub state: StateDir,
+    /// For the way to the gateway.
+    pub environment: Environment,
+    /// Another gateway than ours.
+    pub url: Option<String>,
+}
+
+impl Way {
+    fn target(self) -> Result<Target, InspectError> {
+        Target::new(self.state, &self.environment, self.url.as_deref())
+    }
+
+    fn host(self, place: &Where) -> Result<Host, InspectError> {
+        match (&place.node, place.gateway) {
+            (Some(_), true) => Err(InspectError::Usage("say --gateway or --node, not both".to_owned())),
+            (Some(node), false) => Ok(Host::Node(Box::new(self.target()?), node.clone())),
+            (None, true) => Ok(Host::Gateway(Box::new(self.target()?))),
+            (None, false) if self.url.is_some() => {
+                Err(InspectError::Usage("with --url, say whose document: --gateway or --node".to_owned()))
+            }
+            (None, false) => Ok(Host::Here(self.state)),
+        }
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// See [`InspectError`].
+pub fn run(flags: Flags, way: Way) -> Result<ExitCode, InspectError> {
+    let change = |way: Way, place: Where, agent: &str, change: &Change, base_hash: Option<&str>| {
+        let answer = policy::change(&way.host(&place)?, change, agent, base_hash)?;
+        Ok(print(&answer, place.json, policy::effect_text))
+    };
+    match flags.verb {
+        Verb::List(flags) => Ok(print(&approvals::list(&way.target()?)?, flags.json, approvals::text)),
+        Verb::AllowOnce(flags) => answer(way, &flags.id, Decision::AllowOnce, flags.json),
+        Verb::AllowAlways(flags) => answer(way, &flags.id, Decision::AllowAlways, flags.json),
+        Verb::Deny(flags) => answer(way, &flags.id, Decision::Deny, flags.json),
+        Verb::Get(flags) => {
+            let place = flags.place();
+            Ok(print(&policy::get(&way.host(&place)?)?, place.json, policy::text))
+        }
+        Verb::Set(flags) => {
+            let new = policy::replacement(&read(&flags.file)?)?;
+            change(way, flags.place(), &everybody(), &new, flags.base_hash.as_deref())
+        }
+        Verb::Allowlist(Allowlist { verb: AllowlistVerb::Add(flags) }) => {
+            let mut members = vec![("pattern", flags.pattern.clone())];
+            members.extend(flags.arg_pattern.clone().map(|text| ("argPattern", text)));
+            change(way, flags.place(), &flags.agent, &Change::Add(List::Allow, members), None)
+        }
+        Verb::Allowlist(Allowlist { verb: AllowlistVerb::Remove(flags) }) => {
+            let what = Change::Remove(List::Allow, "pattern", flags.pattern.clone());
+            change(way, flags.place(), &flags.agent, &what, None)
+        }
+        Verb::Denylist(Denylist { verb: DenylistVerb::Add(flags) }) => {
+            let named = deny_entry(flags.pattern.clone(), flags.command.clone())?;
+            change(way, flags.place(), &flags.agent, &Change::Add(List::Deny, vec![named]), None)
+        }
+        Verb::Denylist(Denylist { verb: DenylistVerb::Remove(flags) }) => {
+            let (member, text) = deny_entry(flags.pattern.clone(), flags.command.clone())?;
+            change(way, flags.place(), &flags.agent, &Change::Remove(List::Deny, member, text), None)
+        }
+        Verb::Mode(flags) => change(way, flags.place(), &flags.agent, &Change::Mode(flags.mode.0, flags.mode.1), None),
+        Verb::Fence(flags) => change(way, flags.place(), &flags.agent, &Change::Fence(flags.level), None),
+    }
+}
+
+fn answer(way: Way, id: &str, decision: Decision, json: bool) -> Result<ExitCode, InspectError> {
+    let answer = approvals::resolve(&way.target()?, id, decision.word())?;
+    Ok(print(&answer, json, |_| format!("answered: {}\n", decision.word())))
+}
+
+fn deny_entry(pattern: Option<String>, command: Option<String>) -> Result<(&'static str, String), InspectError> {
+    match (pattern, command) {
+        (Some(pattern), None) => Ok(("pattern", pattern)),
+        (None, Some(command)) => Ok(("command", command)),
+        _ => Err(InspectError::Usage("say a program's pattern, or --command and a glob".to_owned())),
+    }
+}
+
+fn read(file: &str) -> Result<String, InspectError> {
+    let source: std::io::Result<Box<dyn Read>> = match file {
+        "-" => Ok(Box::new(std::io::stdin())),
+        path => std::fs::File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+    };
+    let mut text = String::new();
+    source
+        .and_then(|source| source.take(limits::DOCUMENT_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| InspectError::Usage(format!("cannot read {file}: {error}")))?;
+    Ok(text)
+}
