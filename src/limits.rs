@@ -279,3 +279,9 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+
+// ---- approved runs ----
+
+/// Longest `timeoutMs` of a run that an operator approved without being shown one; the original's
+/// own default for a command. ours, security-cases A60 row
+pub const APPROVED_RUN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
