@@ -311,9 +311,8 @@ fn make_room(records: &mut Vec<Record>, requester: &Session, now: Now) -> Result
         return Err(WireError::unavailable("too many approval requests of this client wait already").retryable());
     }
     if records.len() >= limits::APPROVALS_TOTAL {
-        let ended = |usable| {
-            records.iter().position(move |record| record.end.is_some() && record.is_redeemable(now) == usable)
-        };
+        let ended =
+            |usable| records.iter().position(move |record| record.end.is_some() && record.is_redeemable(now) == usable);
         let Some(oldest) = ended(false).or_else(|| ended(true)) else {
             return Err(WireError::unavailable("too many approval requests wait already; try again later").retryable());
         };

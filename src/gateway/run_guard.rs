@@ -265,9 +265,8 @@ fn planned(plan: &RunPlan) -> Map<String, Value> {
 /// Whether everything that the caller names is as planned; what it leaves out is filled in.
 fn names_nothing_but(members: &Map<String, Value>, plan: &RunPlan) -> bool {
     let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
-    let fits = |(name, planned): (String, Value)| {
-        members.get(&name).is_none_or(|named| *named == planned || is_blank(named))
-    };
+    let fits =
+        |(name, planned): (String, Value)| members.get(&name).is_none_or(|named| *named == planned || is_blank(named));
     let raw = filled(members, "rawCommand");
     planned(plan).into_iter().all(fits)
         && raw.is_none_or(|raw| raw == plan.command_text || crate::exec::analysis::raw_command_agrees(&plan.argv, raw))
