@@ -366,7 +366,7 @@ fn sec_a63_only_a_recorded_yes_runs() {
     let asked = scene.asker.start("exec.approval.request", Value::Object(request));
     scene.asker.response(&asked).unwrap();
     scene.approver.event_frame("exec.approval.requested");
-    scene.approver.send_bytes(b"\xff\xff\xff\xff");
+    scene.approver.send_bytes(b"\xff\x80\0\0\0\0");
     assert!(scene.asker.response(&asked).unwrap()["decision"].is_null());
     refused(&mut scene, &id, "APPROVAL_EXPIRED");
     drop(scene.approver.closed());
