@@ -94,13 +94,18 @@ impl BoundEnv {
         Self(members.filter_map(text).filter(|(name, _)| is_variable(name)).collect())
     }
 
-    /// Hex SHA-256 over the sorted pairs; none of an empty one. Only ever compared with one of this
-    /// gateway; the order (letters first, small before capital) is the original's.
-    pub fn hash(&self) -> Option<String> {
+    /// In the original's order: capitals count only where nothing else differs, and come last.
+    pub fn sorted(&self) -> Vec<(&String, &String)> {
         let mut pairs: Vec<_> = self.0.iter().collect();
         pairs.sort_by_key(|(name, _)| (name.to_ascii_lowercase(), Reverse(*name)));
-        let text = serde_json::to_string(&pairs).ok()?;
-        (!pairs.is_empty()).then(|| HEXLOWER.encode(&Sha256::digest(text)))
+        pairs
+    }
+
+    /// Hex SHA-256 over the sorted pairs; none of an empty one. Only ever compared with one of this
+    /// gateway.
+    pub fn hash(&self) -> Option<String> {
+        let text = serde_json::to_string(&self.sorted()).ok()?;
+        (!self.0.is_empty()).then(|| HEXLOWER.encode(&Sha256::digest(text)))
     }
 }
 

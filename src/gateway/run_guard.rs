@@ -282,7 +282,7 @@ fn check_env(env: &BoundEnv, run: &BoundRun, run_id: &str) -> Result<(), WireErr
         None => ("APPROVAL_ENV_BINDING_MISSING", "approval id missing env binding"),
         Some(_) => ("APPROVAL_ENV_MISMATCH", "approval id env binding mismatch"),
     };
-    let keys: Vec<_> = env.0.keys().collect();
+    let keys: Vec<_> = env.sorted().into_iter().map(|(name, _)| name).collect();
     Err(WireError::invalid(message).with(json!({
         "code": code, "runId": run_id, "envKeys": keys, "expectedEnvHash": run.env_hash, "actualEnvHash": actual,
     })))
