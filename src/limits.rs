@@ -320,3 +320,8 @@ pub const FENCE_WAIT: Duration = Duration::from_secs(5);
 pub const FENCE_ANSWER_BYTES: u64 = 8_192;
 /// The use of an allowlist entry is noted at most this often. ours
 pub const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+// ---- approved runs ----
+
+/// Longest `timeoutMs` of a run that an operator approved without being shown one; the original's
+/// own default for a command. ours, security-cases A60 row
+pub const APPROVED_RUN_TIMEOUT: Duration = Duration::from_secs(30 * 60);

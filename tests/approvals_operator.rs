@@ -49,7 +49,7 @@ fn a_request_is_accepted_shown_answered_once_and_stays_answered() {
     let mut reviewer = reviewer(&gateway, &["operator.admin"]);
     let mut asker = asker(&gateway);
     let plan = json!({"argv": ["/bin/echo", "a b"], "cwd": "/tmp", "agentId": "main", "sessionKey": "s",
-        "commandPreview": null});
+        "commandText": "/bin/echo \"a b\"", "commandPreview": null});
     let request = asker.start(
         "exec.approval.request",
         json!({"id": "r-1", "host": "node", "nodeId": "n", "command": "something else", "cwd": "/elsewhere",

@@ -1,7 +1,9 @@
-//! Approval records: commands that wait for an operator's word. In memory only: whoever asked
-//! holds the connection, and with it goes the request. Nothing runs because of a record yet; the
-//! run guard knows none of them. Source: spec gateway §6, exec g.5; cases A47, A63, A152, A163, A164.
+//! Approval records: commands that wait for an operator's word, and the words that were given, until
+//! a run has used them. In memory only: whoever asked holds the connection, and with it goes the
+//! request. Source: spec gateway §6, exec g.5; cases A47, A61 to A63, A152, A163, A164.
 
+use super::run_binding::BoundRun;
+use super::run_guard::{self, Ticket};
 use super::scope::{self, Role};
 use super::session::Session;
 use super::{Core, event};
@@ -30,6 +32,8 @@ pub struct Asked {
     pub id: String,
     /// As it is shown to operators, `allowedDecisions` included.
     pub request: Value,
+    /// What a run must be to use the answer; none if the answer is for the requester alone.
+    pub run: Option<BoundRun>,
     /// Whether `allow-always` is an answer.
     pub offers_always: bool,
     /// When nobody's answer counts any more.
@@ -59,6 +63,7 @@ struct End {
 struct Record {
     id: String,
     request: Value,
+    run: Option<BoundRun>,
     offers_always: bool,
     requester: Arc<Session>,
     created_at_ms: i64,
@@ -66,10 +71,18 @@ struct Record {
     /// Forgotten after this, once it has ended.
     kept: Expiry,
     end: Option<End>,
+    /// It had its one run.
+    spent: bool,
     waiters: Vec<Waiter>,
 }
 
 impl Record {
+    /// Whether a run may still use its answer.
+    fn is_redeemable(&self, now: Now) -> bool {
+        let allows = self.end.as_ref().is_some_and(|end| end.decision.is_some_and(|word| word != Decision::Deny));
+        allows && self.run.is_some() && !self.spent && !self.expires.passed(now)
+    }
+
     /// Administrators, the owner's own tools (which have no device), and whoever shares the
     /// requester's device; what the owner's own tools ask, every approver may answer.
     fn is_visible_to(&self, session: &Session) -> bool {
@@ -136,14 +149,16 @@ impl Approvals {
         for record in records.iter_mut().filter(|record| record.end.is_none() && record.expires.passed(now)) {
             record.finish(core, End { decision: None, by: None }, now);
         }
-        records.retain(|record| record.end.is_none() || !record.kept.passed(now));
+        records.retain(|record| record.end.is_none() || !record.kept.passed(now) || record.is_redeemable(now));
         records
     }
 
     /// Ends what has run out; when to look again.
     pub fn look(&self, core: &Core) -> Option<Instant> {
         let records = self.records(core);
-        let ends = records.iter().map(|record| if record.end.is_none() { record.expires } else { record.kept });
+        let now = Now::read();
+        let is_open = |record: &Record| record.end.is_none() || record.is_redeemable(now);
+        let ends = records.iter().map(|record| if is_open(record) { record.expires } else { record.kept });
         ends.map(Expiry::next_look).min()
     }
 
@@ -163,17 +178,19 @@ impl Approvals {
         if records.iter().any(|record| record.id == asked.id) {
             return Err(WireError::invalid("approval id already pending").retryable());
         }
-        make_room(&mut records, requester)?;
+        make_room(&mut records, requester, now)?;
         let waiter = Waiter { session: Arc::clone(requester), request_id: request_id.to_owned(), tells_reason: false };
         let mut record = Record {
             id: asked.id,
             request: asked.request,
+            run: asked.run,
             offers_always: asked.offers_always,
             requester: Arc::clone(requester),
             created_at_ms: now.wall_ms,
             expires: Expiry::after(now, asked.after),
             kept: Expiry::after(now, asked.after),
             end: None,
+            spent: false,
             waiters: vec![waiter],
         };
         let routes = record.tell(core, event::EXEC_APPROVAL_REQUESTED, &record.row());
@@ -242,6 +259,31 @@ impl Approvals {
         Ok(())
     }
 
+    /// Has `run` judge a record and use it up. One at a time, so that one record is one run (A62).
+    ///
+    /// # Errors
+    /// There is no such record, or `run` refuses it.
+    pub fn redeem(
+        &self,
+        core: &Core,
+        id: &str,
+        run: impl FnOnce(&mut Ticket<'_>, Now) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let mut records = self.records(core);
+        let record = records.iter_mut().find(|record| record.id == id).ok_or_else(|| run_guard::unknown(id))?;
+        let mut ticket = Ticket {
+            node_id: record.request.get("nodeId").and_then(Value::as_str),
+            run: record.run.as_ref(),
+            device_id: record.requester.device_id.as_deref(),
+            conn_id: &record.requester.conn_id,
+            end: record.end.as_ref().map(|end| end.decision),
+            expires: record.expires,
+            kept: record.kept,
+            spent: &mut record.spent,
+        };
+        run(&mut ticket, Now::read())
+    }
+
     /// A session has gone: what it asked is withdrawn and forgotten, so that a late answer finds
     /// nothing; what it waited for goes on without it.
     pub fn session_gone(&self, core: &Core, session: &Session) {
@@ -258,8 +300,8 @@ impl Approvals {
 }
 
 /// One client cannot take all places, and all clients together not all memory; an ended record
-/// gives way to a new one.
-fn make_room(records: &mut Vec<Record>, requester: &Session) -> Result<(), WireError> {
+/// gives way to a new one, one that a run may still use last.
+fn make_room(records: &mut Vec<Record>, requester: &Session, now: Now) -> Result<(), WireError> {
     let same = |record: &&Record| match &requester.device_id {
         Some(device) => record.requester.device_id.as_ref() == Some(device),
         None => record.requester.number == requester.number,
@@ -269,7 +311,9 @@ fn make_room(records: &mut Vec<Record>, requester: &Session) -> Result<(), WireE
         return Err(WireError::unavailable("too many approval requests of this client wait already").retryable());
     }
     if records.len() >= limits::APPROVALS_TOTAL {
-        let Some(oldest) = records.iter().position(|record| record.end.is_some()) else {
+        let ended =
+            |usable| records.iter().position(move |record| record.end.is_some() && record.is_redeemable(now) == usable);
+        let Some(oldest) = ended(false).or_else(|| ended(true)) else {
             return Err(WireError::unavailable("too many approval requests wait already; try again later").retryable());
         };
         records.remove(oldest);

@@ -2,6 +2,7 @@
 
 use super::approvals::{Asked, not_found};
 use super::methods::{Call, Reply};
+use super::run_binding::{BoundEnv, BoundRun, RunPlan};
 use crate::exec::display;
 use crate::identity::random;
 use crate::limits;
@@ -50,7 +51,6 @@ const SHOWN: &[&str] = &[
     "host",
     "security",
     "ask",
-    "warningText",
     "resolvedPath",
     "sessionId",
     "runId",
@@ -125,7 +125,10 @@ fn read(params: &Value) -> Result<Asked, WireError> {
         id if id.len() > limits::DECLARED_NAME_BYTES => return Err(WireError::invalid("approval id is too long")),
         id => id.to_owned(),
     };
-    let plan = params.get("systemRunPlan").filter(|plan| plan.is_object());
+    let plan = match params.get("systemRunPlan").filter(|plan| !plan.is_null()) {
+        Some(plan) => Some(RunPlan::read(plan).ok_or_else(|| WireError::invalid("systemRunPlan invalid"))?),
+        None => None,
+    };
     if text(params, "host") == "node" {
         if text(params, "nodeId").trim().is_empty() {
             return Err(WireError::invalid("nodeId is required for host=node"));
@@ -134,20 +137,24 @@ fn read(params: &Value) -> Result<Asked, WireError> {
             return Err(WireError::invalid("systemRunPlan is required for host=node"));
         }
     }
-    let command = command(params, plan)?;
+    let command = command(params, plan.as_ref())?;
+    let env = BoundEnv::read(params.get("env"));
     let unavailable = params.get("unavailableDecisions").and_then(Value::as_array);
     let no_always = Some(Decision::AllowAlways.word());
     let offers_always =
         text(params, "ask") != "always" && !unavailable.into_iter().flatten().any(|word| word.as_str() == no_always);
     let mut request = json!({"command": command, "systemRunPlan": plan, "allowedDecisions": allowed(offers_always)});
+    let planned = plan.as_ref().map(|plan| json!(plan));
     if let Some(members) = request.as_object_mut() {
         for name in SHOWN {
             members.insert((*name).to_owned(), params.get(*name).cloned().unwrap_or_default());
         }
         for name in PLANNED {
-            members.insert((*name).to_owned(), plan.unwrap_or(params).get(*name).cloned().unwrap_or_default());
+            let source = planned.as_ref().unwrap_or(params);
+            members.insert((*name).to_owned(), source.get(*name).cloned().unwrap_or_default());
         }
-        if let (None, Some(argv)) = (plan, params.get("commandArgv").filter(|argv| argv.is_array())) {
+        members.insert("warningText".to_owned(), warning(text(params, "warningText"), &env));
+        if let (None, Some(argv)) = (&plan, params.get("commandArgv").filter(|argv| argv.is_array())) {
             members.insert("commandArgv".to_owned(), argv.clone());
         }
     }
@@ -160,6 +167,7 @@ fn read(params: &Value) -> Result<Asked, WireError> {
     Ok(Asked {
         id,
         request,
+        run: plan.map(|plan| BoundRun { plan, env_hash: env.hash() }),
         offers_always,
         after: after.unwrap_or(limits::APPROVAL_TIMEOUT).min(limits::APPROVAL_TIMEOUT),
         needs_route: flag("requireDeliveryRoute") != Some(false),
@@ -172,16 +180,19 @@ fn allowed(offers_always: bool) -> Vec<&'static str> {
     words.into_iter().filter(|word| offers_always || *word != Decision::AllowAlways).map(Decision::word).collect()
 }
 
+/// What the requester says to the person, and what it wants to set for the command (A60).
+fn warning(said: &str, env: &BoundEnv) -> Value {
+    let sets = env.0.iter().map(|(name, value)| format!("sets {name}={}", visible(value)));
+    let lines: Vec<_> = (!said.is_empty()).then(|| said.to_owned()).into_iter().chain(sets).collect();
+    if lines.is_empty() { Value::Null } else { lines.join("\n").into() }
+}
+
 /// The command as it is shown. Where the arguments are known they are what is shown, whatever the
 /// caller calls them (A64).
-fn command(params: &Value, plan: Option<&Value>) -> Result<String, WireError> {
-    let argv = match plan {
-        Some(plan) => plan.get("argv"),
-        None => params.get("commandArgv").filter(|argv| !argv.is_null()),
-    };
-    let argv: Vec<String> = match (plan, argv) {
-        (_, Some(argv)) => serde_json::from_value(argv.clone()).unwrap_or_default(),
-        (Some(_), None) => Vec::new(),
+fn command(params: &Value, plan: Option<&RunPlan>) -> Result<String, WireError> {
+    let argv: Vec<String> = match (plan, params.get("commandArgv").filter(|argv| !argv.is_null())) {
+        (Some(plan), _) => plan.argv.clone(),
+        (None, Some(argv)) => serde_json::from_value(argv.clone()).unwrap_or_default(),
         (None, None) if text(params, "command").trim().is_empty() => Vec::new(),
         (None, None) => return Ok(visible(text(params, "command"))),
     };

@@ -4,7 +4,7 @@ use super::command_policy;
 use super::invocations::{Invocation, Outcome, pairing_changed_error};
 use super::methods::{Call, Reply};
 use super::registry;
-use super::run_guard;
+use super::run_guard::{Caller, Guarded, Run};
 use super::scope;
 use super::session::{NodeSession, Session};
 use crate::limits;
@@ -103,7 +103,7 @@ pub fn invoke(call: &Call<'_>) -> Result<Reply, WireError> {
     let node = session.node.as_ref().ok_or_else(pairing_changed_error)?;
     check_command(call, node, command)?;
     let (params_json, run) = if command == name::RUN {
-        let guarded = run_guard::guard(params.params)?;
+        let guarded = guard_run(call, node_id, params.params)?;
         (Some(guarded.params_json), Some((guarded.run_id, guarded.session_key)))
     } else {
         (params.params.map(|params| params.get().to_owned()).filter(|text| text != "null"), None)
@@ -123,6 +123,21 @@ pub fn invoke(call: &Call<'_>) -> Result<Reply, WireError> {
         bare: false,
     });
     Ok(Reply::Later)
+}
+
+/// The run as it may go to the node; whatever it claims is redeemed here and now.
+fn guard_run(call: &Call<'_>, node_id: &str, params: Option<&RawValue>) -> Result<Guarded, WireError> {
+    let mut run = Run::read(params)?;
+    if let Some(id) = run.claims().map(str::to_owned) {
+        let caller = Caller {
+            node_id,
+            device_id: call.session.device_id.as_deref(),
+            conn_id: &call.session.conn_id,
+            may_approve: call.session.may(scope::APPROVALS),
+        };
+        call.core.approvals.redeem(call.core, &id, |ticket, now| run.redeem(ticket, &caller, now))?;
+    }
+    Ok(run.guarded())
 }
 
 /// Absent = the default; 0 = no deadline, which here is a very long one.

@@ -15,6 +15,7 @@ pub mod methods_pairing;
 pub mod methods_policy;
 pub mod pairing;
 pub mod registry;
+pub mod run_binding;
 pub mod run_guard;
 pub mod scope;
 pub mod session;
