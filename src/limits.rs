@@ -325,3 +325,11 @@ pub const USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 /// Longest `timeoutMs` of a run that an operator approved without being shown one; the original's
 /// own default for a command. ours, security-cases A60 row
 pub const APPROVED_RUN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// States that an argument pattern may compile to; a larger one matches nothing. ours
+pub const PATTERN_STATES: usize = 2_000;
+/// Groups inside groups of an argument pattern. ours
+pub const PATTERN_DEPTH: usize = 32;
+/// States × UTF-16 units that one comparison may take; beyond, it does not match. ours
+pub const PATTERN_STEPS: usize = 50_000_000;
+/// Directories above the working directory in which a package's programs are looked for. ours
+pub const PACKAGE_LEVELS: usize = 64;

@@ -24,8 +24,7 @@ const MUST_AGREE: &[&str] = &["basic", "pattern", "resolution", "safe-bin", "cha
 
 /// What we perform ourselves, so that a text which the original does not understand only because of it
 /// may be satisfied here. The one exception that there is (issue part 2, "Measured how").
-const PERFORMED: &[&str] =
-    &["${HOME}", "${PWD}", "$HOME", "$PWD", "2>&1", "1>/dev/null", "2>/dev/null", ">/dev/null"];
+const PERFORMED: &[&str] = &["${HOME}", "${PWD}", "$HOME", "$PWD", "2>&1", "1>/dev/null", "2>/dev/null", ">/dev/null"];
 
 /// Of the tags that must agree, what we refuse all the same, and why.
 const REFUSED: &[(&str, &str)] = &[];
@@ -124,12 +123,15 @@ impl Report {
         } else if satisfied {
             self.equal += 1;
             let by: Vec<&str> = match ours {
-                Judgement::Stages(stages) => stages.iter().map(|by| match by.as_ref().unwrap() {
-                    By::Entry(_) => "allowlist",
-                    By::SafeBin => "safeBins",
-                    By::SafeBuiltin => "safeBuiltins",
-                    By::Skill => "skills",
-                }).collect(),
+                Judgement::Stages(stages) => stages
+                    .iter()
+                    .map(|by| match by.as_ref().unwrap() {
+                        By::Entry(_) => "allowlist",
+                        By::SafeBin => "safeBins",
+                        By::SafeBuiltin => "safeBuiltins",
+                        By::Skill => "skills",
+                    })
+                    .collect(),
                 Judgement::NotUnderstood(_) => Vec::new(),
             };
             assert_eq!(Value::from(by), case["out"]["segmentSatisfiedBy"], "{id}: {case}");
@@ -203,13 +205,15 @@ fn vectors_argv_allowlist() {
             };
             analysis::analyse(&request, &host)
         };
-        let judged = |without| plan(without).map(|plan| {
-            let work = match &plan.work {
-                Work::Steps(steps) => Ok(steps.as_slice()),
-                Work::Opaque(why) => Err(why.clone()),
-            };
-            judge(work, &plan.cwd, &host, &rules)
-        });
+        let judged = |without| {
+            plan(without).map(|plan| {
+                let work = match &plan.work {
+                    Work::Steps(steps) => Ok(steps.as_slice()),
+                    Work::Opaque(why) => Err(why.clone()),
+                };
+                judge(work, &plan.cwd, &host, &rules)
+            })
+        };
         match judged(false) {
             Err(refusal) => {
                 mismatches += 1;

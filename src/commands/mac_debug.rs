@@ -2,13 +2,9 @@
 
 use super::{approvals, complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, approvals, audit, grants, nodes, pairing, run as runs, status, token};
+use crate::inspect::{InspectError, Target, audit, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::RunResult;
-use crate::protocol::policy::Decision;
 use crate::state::{Environment, StateDir, StateError, pause};
-use crate::inspect::{InspectError, Target, nodes, pairing, run as runs, status, token};
-use crate::protocol::node::RunResult;
-use crate::state::{Environment, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
 use serde_json::Value;
@@ -45,10 +41,9 @@ enum Command {
     Run(Run),
     Invoke(Invoke),
     Pair(Pair),
-    Approvals(Approvals),
+    Approvals(approvals::Flags),
     Grants(Grants),
     Audit(Audit),
-    Approvals(approvals::Flags),
     Token(Token),
     Pause(Pause),
     Resume(Resume),
@@ -133,22 +128,6 @@ struct Pair {
     /// the request
     #[argh(positional)]
     request_id: Option<String>,
-}
-
-/// Commands that wait for an operator's word (`openclaw app --ask operator`): list, allow-once ID, allow-always ID,
-/// deny ID.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "approvals")]
-struct Approvals {
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-    /// list, allow-once, allow-always or deny
-    #[argh(positional)]
-    verb: String,
-    /// the approval
-    #[argh(positional)]
-    id: Option<String>,
 }
 
 /// Commands that somebody at the app allowed for a while (`15min`, `session`): list, revoke ID, revoke all.
@@ -260,8 +239,9 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
-        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) | Command::Audit(_) => Ok(ExitCode::SUCCESS),
-        Command::Pause(_) | Command::Resume(_) | Command::Approvals(_) => Ok(ExitCode::SUCCESS),
+        Command::Pause(_) | Command::Resume(_) | Command::Approvals(_) | Command::Grants(_) | Command::Audit(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -336,19 +316,6 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
             Ok(print(&answer, flags.json, |_| "rejected\n".to_owned()))
         }
         other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
-    }
-}
-
-fn approvals(target: &Target, flags: &Approvals) -> Result<ExitCode, InspectError> {
-    match (flags.verb.as_str(), &flags.id) {
-        ("list", None) => Ok(print(&approvals::list(target)?, flags.json, approvals::text)),
-        (word, Some(id)) if Decision::from_word(word).is_some() => {
-            let answer = approvals::resolve(target, id, word)?;
-            Ok(print(&answer, flags.json, |_| format!("answered: {word}\n")))
-        }
-        _ => Err(InspectError::Usage(
-            "say `approvals list`, or allow-once, allow-always or deny and the id of an approval".to_owned(),
-        )),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::policy::Refusal;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a command finds around it, as far as it is not the request's business.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ fn node_versions(folder: &Path, inside: &str) -> Vec<PathBuf> {
 /// Whether a claim about the text of a command fits its argument vector: the canonical display, or
 /// what a shell is handed. A blank one claims nothing (A76).
 pub fn raw_command_agrees(argv: &[String], raw: &str) -> bool {
-    raw.trim().is_empty() || raw == display::canonical(argv) || Some(raw) == inline_text(argv)
+    raw.trim().is_empty() || raw == display::canonical(argv) || Some(raw) == subject::claimed_text(argv)
 }
 
 /// Turns a request into a plan. Nothing of the request is believed but what it wants.
@@ -164,7 +164,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     }
     let (cwd, cwd_identity) = working_directory(request.cwd.as_deref(), host);
     let executable = host.resolve(first, &cwd);
-    if subject::names(first, executable.as_ref()).iter().any(|name| name == "env") {
+    if subject::names(first, executable.as_ref()).any(|name| name == "env") {
         env::judge_assignments(argv.get(1..).unwrap_or_default())?;
     }
     let overrides = match &request.env {
@@ -178,9 +178,9 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
         form,
         env: env::child_env(host, &overrides, form),
         overrides,
-        command_preview: inline_text(argv).map(str::to_owned),
+        command_preview: subject::claimed_text(argv).map(str::to_owned),
         command_text: display::canonical(argv),
-        work: work(argv, executable.as_ref(), host, &cwd, cwd_identity.ok()),
+        work: work(request, executable.as_ref(), host, &cwd, cwd_identity.ok()),
         executable,
         cwd,
         cwd_identity,
@@ -212,7 +212,7 @@ fn restore_argv0(plan: &mut Plan, name: &str, host: &Host) {
 }
 
 fn work(
-    argv: &[String],
+    request: &RunRequest,
     executable: Option<&Executable>,
     host: &Host,
     cwd: &Path,
@@ -220,12 +220,16 @@ fn work(
 ) -> Work {
     let place = Place { host, directory: cwd, in_shell_text: false, after_cd: false };
     let directory = cwd_identity.map(|identity| Directory { path: cwd.to_owned(), identity });
-    if let (Some(text), Some(directory)) = (subject::shell_text(argv, &place), &directory) {
+    let argv = &request.command;
+    // A login shell reads its start-up files first, unless the caller says that it means the text alone.
+    let claimed =
+        || subject::login_shell_text(argv, &place).filter(|text| request.raw_command.as_deref() == Some(text));
+    if let (Some(text), Some(directory)) = (subject::shell_text(argv, &place).or_else(claimed), &directory) {
         return read_text(text, host, directory.clone()).map_or_else(Work::Opaque, Work::Steps);
     }
     let stage = Stage {
         subject: subject::judge(argv, &place),
-        argv: argv.to_vec(),
+        argv: argv.clone(),
         program: executable.cloned().map_or(Program::Missing, Program::File),
         stdout: Sink::Output,
         stderr: Sink::Error,
@@ -255,7 +259,7 @@ struct Reader<'a> {
     has_run: bool,
     /// What is left for globs.
     names: usize,
-    deadline: Instant,
+    time: Duration,
 }
 
 impl<'a> Reader<'a> {
@@ -269,7 +273,7 @@ impl<'a> Reader<'a> {
             is_certain: true,
             has_run: false,
             names: limits::GLOB_NAMES,
-            deadline: Instant::now() + limits::GLOB_TIME,
+            time: limits::GLOB_TIME,
         }
     }
 
@@ -311,17 +315,13 @@ impl<'a> Reader<'a> {
     }
 
     fn expand(&mut self, command: &SimpleCommand) -> Result<Vec<String>, NotUnderstood> {
-        let mut around = Surroundings {
-            home: &self.home,
-            directory: &self.directory.path,
-            names: self.names,
-            deadline: self.deadline,
-        };
+        let mut around =
+            Surroundings { home: &self.home, directory: &self.directory.path, names: self.names, time: self.time };
         let argv = command.expand(&mut around)?;
-        if self.has_run && around.names < self.names {
+        if self.has_run && (around.names, around.time) != (self.names, self.time) {
             return not_understood("file names that an earlier command may have changed", command.position);
         }
-        self.names = around.names;
+        (self.names, self.time) = (around.names, around.time);
         Ok(argv)
     }
 
@@ -348,17 +348,15 @@ impl<'a> Reader<'a> {
 
     fn stage(&self, argv: Vec<String>, command: &SimpleCommand) -> Result<Stage, NotUnderstood> {
         let directory = &self.directory.path;
-        let place =
-            Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
+        let place = Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
         let subject = subject::judge(&argv, &place);
+        // `command NAME` is NAME.
+        let argv = subject::without_command(&argv, true).to_vec();
         let name = argv.first().map(String::as_str).unwrap_or_default();
         let position = command.position;
         if subject::is_shell_word(name) && subject.nature != Nature::SafeBuiltin {
             return not_understood(&format!("`{name}` means something to a shell only"), position);
         }
-        // `command NAME` is NAME.
-        let argv = if name == "command" { subject.argv.clone() } else { argv };
-        let name = argv.first().map(String::as_str).unwrap_or_default();
         let program = match builtin(name).filter(|_| subject.nature == Nature::SafeBuiltin) {
             Some(builtin) => Program::Builtin(builtin),
             None => {
@@ -412,44 +410,4 @@ fn working_directory(named: Option<&str>, host: &Host) -> (PathBuf, Result<(u64,
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => (wanted, Err(CwdProblem::NotADirectory)),
         Err(_) => (wanted, Err(CwdProblem::Missing)),
     }
-}
-
-/// The text that a shell is told to run, when nothing else decides what it means: `sh -c TEXT`
-/// with options in front and nothing behind. A login or interactive shell reads its start-up files
-/// first and is none of these, except `sh -lc`, as old gateways send it. Source: spec exec (d.1),
-/// (d.5) "Option scanning"; vectors `argv-allowlist`.
-fn inline_text(argv: &[String]) -> Option<&str> {
-    if !argv.first().is_some_and(|first| subject::is_shell(first, None)) {
-        return None;
-    }
-    let is_plain_sh = argv.first().is_some_and(|first| first.rsplit('/').next() == Some("sh"));
-    let mut arguments = argv.iter().skip(1);
-    while let Some(argument) = arguments.next() {
-        let argument = argument.as_str();
-        match argument {
-            "--login" | "--interactive" => return None,
-            "--command" => return only(arguments),
-            "-o" | "-O" | "+o" | "+O" | "--rcfile" | "--init-file" => {
-                arguments.next()?;
-            }
-            _ if argument.starts_with("--") && argument.len() > 2 => {}
-            _ => {
-                let cluster = argument.strip_prefix('-').filter(|cluster| !cluster.is_empty())?;
-                if cluster.contains('i') || (cluster.contains('l') && !is_plain_sh) {
-                    return None;
-                }
-                match cluster.split_once('c') {
-                    Some((_, "")) => return only(arguments),
-                    Some(_) => return None,
-                    None => {}
-                }
-            }
-        }
-    }
-    None
-}
-
-fn only<'a>(mut rest: impl Iterator<Item = &'a String>) -> Option<&'a str> {
-    let text = rest.next()?;
-    rest.next().is_none().then_some(text)
 }

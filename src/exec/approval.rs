@@ -14,8 +14,8 @@ use crate::protocol::node::RunRequest;
 use crate::protocol::policy::{Ask, Decision, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
-use crate::state::{StateDir, StateError};
 use crate::state::audit::{self, AuditLog, Ticket};
+use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
@@ -217,9 +217,8 @@ pub fn authorise(
     let rule = allowed.as_ref().map(|(_, rule)| rule.as_str());
     let noted = judged.note(request.run_id.as_deref(), rule);
     let (enclosure, rule) = allowed?;
-    let ticket = noted.map_err(|error| {
-        Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}"))
-    })?;
+    let ticket =
+        noted.map_err(|error| Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}")))?;
     let guards = Arc::clone(context.guards);
     Ok(Authorised { plan, rule, open_files: context.host.open_files, enclosure, guards, ticket })
 }
@@ -325,7 +324,10 @@ impl Judged<'_> {
         let level = self.rules.policy.fence;
         let temporary = self.plan.env.get("TMPDIR").map_or("/tmp", String::as_str);
         fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd, Path::new(temporary)).map_err(|why| {
-            Refusal::denied("security=deny", format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()))
+            Refusal::denied(
+                "security=deny",
+                format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()),
+            )
         })
     }
 
@@ -341,7 +343,7 @@ impl Judged<'_> {
             command: &display::quoted(&plan.argv),
             cwd: Some(&plan.cwd.to_string_lossy()),
             env: plan.overrides.keys().map(String::as_str).collect(),
-            by: *rule.as_ref().unwrap_or(&"refused"),
+            by: rule.as_ref().unwrap_or(&"refused"),
             refusal: rule.err(),
             fence: Some(rules.policy.fence),
             fence_mechanism: Some(context.guards.fencer.mechanism()),
@@ -407,7 +409,10 @@ impl Judged<'_> {
             // What the plan's hash does not bind is asked again (row A60).
             Origin::Gateway => {
                 !self.plan.needs_screen_recording
-                    && self.context.prepared.is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy).is_some())
+                    && self
+                        .context
+                        .prepared
+                        .is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy).is_some())
             }
         }
     }

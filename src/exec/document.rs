@@ -1,11 +1,13 @@
 //! The approvals document as the policy of one way in.
 
 use super::approval::PolicySource;
-use super::matching::{SafeBins, SkillBin};
+use super::matching::SkillBin;
 use super::policy::Rules;
+use super::safe_bins::{Profile, SafeBins};
 use crate::log;
 use crate::protocol::policy::{Ask, Security};
 use crate::state::approvals::{AllowEntry, ApprovalsDocument};
+use crate::state::config::ExecConfig;
 use crate::state::pause;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +25,26 @@ pub struct Settings {
     pub ask: Option<Ask>,
     /// Programs of the gateway's skills; they count where the policy says `autoAllowSkills`.
     pub skills: Arc<Mutex<Vec<SkillBin>>>,
+}
+
+impl Settings {
+    /// As the file says; there are no skills yet.
+    pub fn of(config: &ExecConfig) -> Self {
+        let mut safe_bins = SafeBins::default();
+        if let Some(names) = &config.safe_bins {
+            safe_bins.names.clone_from(names);
+        }
+        safe_bins.directories.extend(config.safe_bin_trusted_dirs.iter().cloned());
+        let profiles = config.safe_bin_profiles.iter().map(|(name, profile)| (name.clone(), Profile::from(profile)));
+        safe_bins.profiles.extend(profiles);
+        Self {
+            safe_bins: Arc::new(safe_bins),
+            strict_inline_eval: config.strict_inline_eval,
+            security: config.security,
+            ask: config.ask,
+            skills: Arc::default(),
+        }
+    }
 }
 
 /// What the document says to requests that come in one way.

@@ -15,7 +15,6 @@ pub fn enclose(fencer: &Fencer, level: Fence, workspace: &Path, temporary: &Path
     }
     let writable = [workspace, temporary];
     fencer.enclose(&Walls {
-        hide: true,
         write_only_below: (level >= Fence::Workspace).then_some(writable.as_slice()),
         no_network: level == Fence::Offline,
     })

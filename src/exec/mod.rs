@@ -3,6 +3,7 @@
 
 pub mod analysis;
 pub mod approval;
+pub mod arguments;
 pub mod display;
 pub mod document;
 pub mod env;
@@ -10,9 +11,12 @@ pub mod fence;
 pub mod glob;
 pub mod grants;
 pub mod identity;
+pub mod matching;
 pub mod plan;
 pub mod policy;
 pub mod prepare;
 pub mod progress;
 pub mod run;
+pub mod safe_bins;
 pub mod shell;
+pub mod subject;

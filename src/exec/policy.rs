@@ -1,8 +1,9 @@
 //! One function from plan and policy to a verdict. Source: spec exec (b.3), (c.3), (c.4), (c.5);
 //! issue part 2, point 4.
 
+use super::arguments::arguments_hash;
 use super::matching::{self, By, SafeBins, SkillBin};
-use super::plan::{CwdProblem, Nature, NotUnderstood, Plan, Program, Stage, Step, Work};
+use super::plan::{CwdProblem, Nature, NotUnderstood, Plan, Program, Stage, Step, Subject, Work};
 use super::subject;
 use crate::protocol::node::RunRequest;
 use crate::protocol::policy::{Ask, Refusal, Security};
@@ -27,7 +28,9 @@ pub struct Rules {
 impl Rules {
     /// With the caller's own policy, as far as it is stricter (A52).
     pub fn tightened_by(self, request: &RunRequest) -> Self {
-        let policy = self.policy.tightened_by(request.security, request.ask);
+        // The snapshot is the document's: what was prepared for this caller is redeemed without its words.
+        let snapshot = self.policy.snapshot.clone();
+        let policy = EffectivePolicy { snapshot, ..self.policy.tightened_by(request.security, request.ask) };
         Self { policy, strict_inline_eval: self.strict_inline_eval || request.strict_inline_eval, ..self }
     }
 }
@@ -272,7 +275,7 @@ pub fn durable_entry(plan: &Plan) -> Result<AllowEntry, String> {
     Ok(AllowEntry {
         id: crate::identity::random::uuid(),
         pattern: path.to_owned(),
-        arg_pattern: Some(matching::arguments_hash(&subject.argv, &plan.cwd)),
+        arg_pattern: Some(arguments_hash(&subject.argv, &plan.cwd)),
         source: Some(GENERATED.to_owned()),
     })
 }
@@ -290,7 +293,5 @@ fn allow_always(plan: &Plan, policy: &EffectivePolicy) -> Result<(), String> {
 /// such entry can.
 pub fn entry_for(subject: &Subject) -> Option<String> {
     let is_listable = subject.nature == Nature::Plain;
-    let script = subject.operand.as_ref().filter(|_| subject::is_shell_subject(subject));
-    let path = script.map_or_else(|| subject.path(), |script| script.file.path.to_str());
-    path.filter(|_| is_listable).map(str::to_owned)
+    subject.path().filter(|_| is_listable).map(str::to_owned)
 }

@@ -21,12 +21,7 @@ const MANY_IN_ONE: &[&str] = &["busybox", "toybox", "coreutils"];
 ///
 /// # Errors
 /// `INVALID_REQUEST`: there is nothing that an approval could be bound to.
-pub fn prepare(
-    request: &RunRequest,
-    host: &Host,
-    rules: &Rules,
-    prepared: &PreparedPlans,
-) -> Result<Value, Refusal> {
+pub fn prepare(request: &RunRequest, host: &Host, rules: &Rules, prepared: &PreparedPlans) -> Result<Value, Refusal> {
     let sent = analysis::analyse(request, host)?;
     if let Err(problem) = bindable(&sent, request, rules) {
         return Err(Refusal::invalid(problem));

@@ -77,7 +77,6 @@ impl fmt::Display for InspectError {
             Self::Answer(what) => write!(f, "the gateway's answer is not understood: {what}"),
             Self::App(what) | Self::Usage(what) => f.write_str(what),
             Self::Edit(error) => error.fmt(f),
-            Self::Usage(what) => f.write_str(what),
         }
     }
 }

@@ -70,9 +70,7 @@ impl Fixture {
         let part = |name: &str| self.text(&rule[name]).unwrap();
         match self.text(&input["command"]) {
             Some(text) => text,
-            None => {
-                part("prefix") + &part("unit").repeat(rule["count"].as_u64().unwrap() as usize) + &part("suffix")
-            }
+            None => part("prefix") + &part("unit").repeat(rule["count"].as_u64().unwrap() as usize) + &part("suffix"),
         }
     }
 }

@@ -14,9 +14,9 @@ pub struct Surroundings<'a> {
     /// What `$PWD` is, and where relative globs begin: the directory that the command will have.
     pub directory: &'a Path,
     /// Names that globs may still find.
-    pub(super) names: usize,
+    pub(in crate::exec) names: usize,
     /// Time that globs may still take.
-    pub(super) time: Duration,
+    pub(in crate::exec) time: Duration,
 }
 
 impl<'a> Surroundings<'a> {
