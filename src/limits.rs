@@ -279,3 +279,11 @@ pub const GLOB_NAMES: usize = 10_000;
 pub const GLOB_TIME: Duration = Duration::from_millis(100);
 /// Transparent wrappers in front of a command. spec: exec d.5
 pub const WRAPPERS: usize = 4;
+/// States that an argument pattern may compile to; a larger one matches nothing. ours
+pub const PATTERN_STATES: usize = 2_000;
+/// Groups inside groups of an argument pattern. ours
+pub const PATTERN_DEPTH: usize = 32;
+/// States × UTF-16 units that one comparison may take; beyond, it does not match. ours
+pub const PATTERN_STEPS: usize = 50_000_000;
+/// Directories above the working directory in which a package's programs are looked for. ours
+pub const PACKAGE_LEVELS: usize = 64;

@@ -3,12 +3,16 @@
 
 pub mod analysis;
 pub mod approval;
+pub mod arguments;
 pub mod display;
 pub mod document;
 pub mod env;
 pub mod glob;
+pub mod matching;
 pub mod plan;
 pub mod policy;
 pub mod prepare;
 pub mod progress;
 pub mod run;
+pub mod safe_bins;
+pub mod subject;
