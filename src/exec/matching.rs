@@ -1,7 +1,7 @@
 //! What allows a command without a question, and what forbids it whatever else is said.
 //! Source: spec exec (d.3), (d.5) "Satisfaction order"; issue part 2, point 3.
 
-use super::plan::{Executable, Nature, Plan, Program, Stage, Subject};
+use super::plan::{Nature, Plan, Subject};
 pub use super::safe_bins::SafeBins;
 use super::{arguments, display, glob};
 use crate::state::approvals::{AllowEntry, DenyEntry, EffectivePolicy};
@@ -167,29 +167,12 @@ pub fn denied<'a>(plan: &Plan, policy: &'a EffectivePolicy) -> Option<&'a DenyEn
 
 /// Every program that takes part: the paths of its files, and as it is called.
 fn programs(plan: &Plan) -> Vec<String> {
-    let of_stage = |stage: &Stage| {
-        let started = match &stage.program {
-            Program::File(executable) => Some(executable.clone()),
-            Program::Missing | Program::Builtin(_) => None,
-        };
-        let files: Vec<Executable> =
-            started.into_iter().chain(stage.subject.executable.clone()).chain(stage.subject.wrappers.clone()).collect();
-        files
-    };
-    let executables = plan.executable.iter().cloned().chain(plan.stages().flat_map(of_stage));
-    let paths: Vec<String> = executables
-        .flat_map(|executable| {
-            executable.files().map(|file| file.path.to_string_lossy().into_owned()).collect::<Vec<_>>()
-        })
-        .collect();
-    let operands = plan.stages().filter_map(|stage| stage.subject.operand.as_ref());
-    let operands = operands.map(|operand| operand.file.path.to_string_lossy().into_owned());
     let argvs = std::iter::once(&plan.argv).chain(plan.stages().flat_map(|stage| [&stage.argv, &stage.subject.argv]));
     let called = argvs.filter_map(|argv| argv.first()).map(|name| match name.contains('/') {
         true => plan.cwd.join(name).to_string_lossy().into_owned(),
         false => name.clone(),
     });
-    paths.into_iter().chain(operands).chain(called).collect()
+    plan.files().map(|file| file.path.to_string_lossy().into_owned()).chain(called).collect()
 }
 
 fn forbids_program(pattern: &str, program: &str, home: &Path) -> bool {

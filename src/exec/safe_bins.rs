@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub struct SafeBins {
     /// Their names, in lower case.
     pub names: Vec<String>,
-    /// Where their files must really lie. Never taken from `PATH`.
+    /// Where their files must really lie, or links to files of the same name. Never taken from `PATH`.
     pub directories: Vec<PathBuf>,
     /// The owner's profiles; one replaces the built-in profile of that name.
     pub profiles: BTreeMap<String, Profile>,
@@ -93,7 +93,11 @@ impl SafeBins {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // A link `head` to another program is not head, whatever directory it leads to.
         let is_itself = called.rsplit('/').next() == Some(name);
-        let is_trusted = path.parent().is_some_and(|parent| self.directories.iter().any(|folder| folder == parent));
+        // Also what a trusted directory itself links to under this name.
+        let is_there = |folder: &PathBuf| {
+            path.parent() == Some(folder) || folder.join(name).canonicalize().is_ok_and(|linked| linked == *path)
+        };
+        let is_trusted = self.directories.iter().any(is_there);
         let is_listed = self.names.iter().any(|listed| listed.trim().to_lowercase() == name);
         is_itself
             && is_trusted

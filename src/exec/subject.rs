@@ -8,12 +8,12 @@ mod packages;
 mod wrappers;
 
 use super::analysis::Host;
-use super::plan::{BoundFile, Executable, FileIdentity, Nature, Operand, Subject};
+use super::identity;
+use super::plan::{BoundFile, Executable, Nature, Operand, Subject};
 use crate::limits;
 use crate::sys;
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Where a command stands.
@@ -415,30 +415,9 @@ pub fn durable(subject: &Subject) -> Result<(), String> {
 }
 
 /// The regular file behind `path`, with its hash.
-pub(crate) fn bind(path: &Path) -> Option<BoundFile> {
-    hashed(path).ok()
-}
-
-// Stands in for `identity::hashed` until that is there.
-fn hashed(path: &Path) -> io::Result<BoundFile> {
-    const MOST_BYTES: u64 = 64 * 1024 * 1024;
-    let path: PathBuf = path.canonicalize()?;
-    let metadata = std::fs::symlink_metadata(&path)?;
-    if !metadata.is_file() || metadata.len() > MOST_BYTES {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let mut content = File::open(&path)?.take(MOST_BYTES);
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        match content.read(&mut chunk)? {
-            0 => break,
-            read => hasher.update(chunk.get(..read).unwrap_or_default()),
-        }
-    }
-    let sha256 = Some(data_encoding::HEXLOWER.encode(&hasher.finalize()));
-    Ok(BoundFile { identity: FileIdentity::of(&metadata), path, sha256 })
+fn bind(path: &Path) -> Option<BoundFile> {
+    identity::hashed(path).ok()
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

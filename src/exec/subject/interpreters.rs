@@ -14,6 +14,8 @@ struct Interpreter {
     loads: &'static str,
     /// With a harmless value, in the same argument or the next.
     values: &'static str,
+    /// With a harmless value that can only stand in the same argument.
+    rests: &'static str,
     /// Harmless, without one.
     flags: &'static str,
     /// Harmless long ones.
@@ -25,8 +27,16 @@ struct Interpreter {
 /// Long options with code, of whichever interpreter.
 const LONG_CODE: &[&str] = &["--eval", "--print", "--execute", "--expression", "--source"];
 
-const PLAIN: Interpreter =
-    Interpreter { names: &[], code: "eE", loads: "", values: "", flags: "", long_flags: &[], is_text: false };
+const PLAIN: Interpreter = Interpreter {
+    names: &[],
+    code: "eE",
+    loads: "",
+    values: "",
+    rests: "",
+    flags: "",
+    long_flags: &[],
+    is_text: false,
+};
 
 #[rustfmt::skip]
 const INTERPRETERS: &[Interpreter] = &[
@@ -35,8 +45,8 @@ const INTERPRETERS: &[Interpreter] = &[
         names: &["node", "nodejs", "tsx", "ts-node"], code: "ep", loads: "r", values: "C",
         long_flags: &["--no-warnings", "--trace-warnings", "--enable-source-maps", "--max-old-space-size"], ..PLAIN
     },
-    Interpreter { names: &["perl"], loads: "MmIdxF", flags: "aclnpsStTuUwWX0123456789", ..PLAIN },
-    Interpreter { names: &["ruby"], code: "e", loads: "rICSx", values: "E", flags: "aclnpswUW0123456789", ..PLAIN },
+    Interpreter { names: &["perl"], loads: "MmIdxS", rests: "iFC", flags: "aclnpstTuUwWX0123456789", ..PLAIN },
+    Interpreter { names: &["ruby"], code: "e", loads: "rICSx", values: "E", rests: "iF", flags: "aclnpswUW0123456789", ..PLAIN },
     Interpreter { names: &["php"], code: "rBRE", loads: "dzcF", flags: "nqC", ..PLAIN },
     Interpreter { names: &["lua", "luajit"], code: "e", loads: "l", flags: "EW", ..PLAIN },
     Interpreter { names: &["osascript"], code: "e", values: "ls", ..PLAIN },
@@ -53,8 +63,8 @@ const INTERPRETERS: &[Interpreter] = &[
     Interpreter {
         names: &["awk", "gawk", "mawk", "nawk"], code: "e", loads: "fEil", values: "vF", is_text: true, ..PLAIN
     },
-    Interpreter { names: &["sed", "gsed"], code: "e", loads: "f", flags: "nErsuz", is_text: true, ..PLAIN },
-    Interpreter { names: &["ed", "ghc", "erl", "gdb"], is_text: true, ..PLAIN },
+    Interpreter { names: &["sed", "gsed"], code: "e", loads: "f", rests: "i", flags: "nErsuz", is_text: true, ..PLAIN },
+    Interpreter { names: &["ed", "ghc", "erl"], is_text: true, ..PLAIN },
 ];
 
 /// Alone, they only make it tell about itself.
@@ -154,6 +164,8 @@ impl Interpreter {
                 return Err(Found::Code);
             } else if self.values.contains(letter) {
                 return Ok(usize::from(position + letter.len_utf8() == argument.len()));
+            } else if self.rests.contains(letter) {
+                return Ok(0);
             } else if self.loads.contains(letter) {
                 return Err(Found::Loads(argument.to_owned()));
             } else if !self.flags.contains(letter) {
