@@ -333,3 +333,10 @@ pub const PATTERN_DEPTH: usize = 32;
 pub const PATTERN_STEPS: usize = 50_000_000;
 /// Directories above the working directory in which a package's programs are looked for. ours
 pub const PACKAGE_LEVELS: usize = 64;
+/// Bytes that we ourselves write in a stage's place: a path and a line's end fit in, and it fits into
+/// an empty pipe. ours
+pub const SAID_BYTES: usize = 4 * 1024;
+/// Bytes that a pipe holds at most, as the system makes it. spec: pipe(7)
+pub const PIPE_BYTES: usize = 64 * 1024;
+/// Commands of one shell text that are understood. ours
+pub const SHELL_COMMANDS: usize = 512;

@@ -5,7 +5,8 @@ use openclaw::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, gateway_key,
 };
 use openclaw::exec::analysis::Host;
-use openclaw::exec::approval::PolicySource;
+use openclaw::exec::approval::{Guards, PolicySource};
+use openclaw::exec::policy::Rules;
 use openclaw::identity::device::{self, DeviceKey};
 use openclaw::identity::envelope::prove_answer;
 use openclaw::identity::secret::Secret;
@@ -15,8 +16,10 @@ use openclaw::protocol::connect::{ClientInfo, DevicePayload, PayloadForm, device
 use openclaw::protocol::exec_host::{Request, parse_line};
 use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
+use openclaw::state::audit::AuditLog;
 use openclaw::state::pins::GatewayPins;
 use openclaw::state::{Environment, StateDir};
+use openclaw::sys::fence::Fencer;
 use openclaw::sys::wake::Wake;
 use openclaw::transport::outbox::Kind;
 use openclaw::transport::peer::{End, Peer};
@@ -337,8 +340,8 @@ fn a_device_token_is_the_second_try_only_when_the_gateway_offers_it() {
 struct RunsAll;
 
 impl PolicySource for RunsAll {
-    fn effective(&self, _: Option<&str>) -> EffectivePolicy {
-        EffectivePolicy {
+    fn rules(&self, _: Option<&str>) -> Rules {
+        let policy = EffectivePolicy {
             security: Security::Full,
             ask: Ask::Off,
             ask_fallback: Security::Deny,
@@ -349,7 +352,8 @@ impl PolicySource for RunsAll {
             trust_gateway_approvals: false,
             broken: None,
             snapshot: "1".to_owned(),
-        }
+        };
+        Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
     fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
@@ -361,7 +365,12 @@ impl PolicySource for RunsAll {
 
 /// Starts a node for `script`, runs `test`, stops the node; its outcome.
 fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
-    with_node_of(ExecHost::Local, script, test)
+    let directory = temp();
+    let state = Environment { state_dir: Some(directory.join("state")), ..Environment::default() };
+    let state = StateDir::locate(&state).unwrap();
+    state.prepare().unwrap();
+    let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
+    with_node_of(ExecHost::Local(Arc::new(guards)), script, test)
 }
 
 fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {

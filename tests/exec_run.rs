@@ -3,27 +3,34 @@
 // Helpers outside test functions may stop a test too.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use openclaw::exec::analysis::{Host, analyse};
-use openclaw::exec::approval::{Answer, Authorised, Context, Origin, Person, PolicySource, Question, authorise};
+use openclaw::exec::analysis::Host;
+use openclaw::exec::approval::{
+    Answer, Authorised, Context, Guards, Origin, Person, PolicySource, Question, authorise,
+};
+use openclaw::exec::policy::Rules;
 use openclaw::exec::prepare::{PreparedPlans, prepare};
 use openclaw::exec::run::{RunOutcome, run};
 use openclaw::limits;
 use openclaw::protocol::node::{RunRequest, RunResult};
 use openclaw::protocol::policy::{Ask, Decision, Fence, Refusal, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
+use openclaw::state::audit::AuditLog;
+use openclaw::state::{Environment, StateDir};
+use openclaw::sys::fence::Fencer;
 use openclaw::sys::wake::Wake;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A document in memory.
 struct Document(Mutex<(EffectivePolicy, u32)>);
 
 impl PolicySource for Document {
-    fn effective(&self, _: Option<&str>) -> EffectivePolicy {
-        self.0.lock().unwrap().0.clone()
+    fn rules(&self, _: Option<&str>) -> Rules {
+        let policy = self.0.lock().unwrap().0.clone();
+        Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
     fn add_allow_always(&self, _: Option<&str>, entry: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
@@ -81,6 +88,18 @@ fn person(answer: Answer) -> Scripted<fn()> {
     Scripted { answer, shown: Mutex::default(), meanwhile: || {} }
 }
 
+/// The guards of this test process: no fence but the loss of privileges, which `tests/fence.rs` looks at.
+fn guards() -> &'static Arc<Guards> {
+    static GUARDS: OnceLock<Arc<Guards>> = OnceLock::new();
+    GUARDS.get_or_init(|| {
+        let state = Environment { state_dir: Some(scratch().join("state")), ..Environment::default() };
+        let state = StateDir::locate(&state).unwrap();
+        state.prepare().unwrap();
+        let fencer = Fencer::none("a test");
+        Arc::new(Guards { fencer, grants: Arc::default(), audit: AuditLog::new(&state) })
+    })
+}
+
 fn request(argv: &[&str]) -> RunRequest {
     RunRequest { command: argv.iter().map(|word| (*word).to_owned()).collect(), ..RunRequest::default() }
 }
@@ -94,6 +113,7 @@ fn judge(request: &RunRequest, document: &Document, person: &dyn Person) -> Resu
         requester: "a test",
         prepared: None,
         screen_recording: false,
+        guards: guards(),
     };
     authorise(request, &context, person, &Wake::new().unwrap())
 }
@@ -489,9 +509,7 @@ fn sec_a60_a62_gateway_approvals_are_bound_and_used_once() {
         session_key: Some("s".to_owned()),
         ..request(&["uname", "-s"])
     };
-    let policy = document.effective(None);
-    let plan = analyse(&wanted, &host).unwrap();
-    let answer = prepare(&plan, &policy).unwrap();
+    let answer = prepare(&wanted, &host, &document.rules(None), &prepared).unwrap();
     assert_eq!(answer["execPolicy"], serde_json::json!({"security": "allowlist", "ask": "on-miss"}));
     let argv: Vec<String> = serde_json::from_value(answer["plan"]["argv"].clone()).unwrap();
     let approved = RunRequest {
@@ -508,11 +526,11 @@ fn sec_a60_a62_gateway_approvals_are_bound_and_used_once() {
             requester: "a gateway",
             prepared: Some(&prepared),
             screen_recording: true,
+            guards: guards(),
         };
         let nobody = person(Answer::Nobody("test".to_owned()));
         authorise(request, &context, &nobody, &Wake::new().unwrap()).map(drop)
     };
-    prepared.remember(&plan, &policy);
     let with = |change: &dyn Fn(&mut RunRequest)| {
         let mut changed = approved.clone();
         change(&mut changed);
@@ -538,6 +556,5 @@ fn sec_a60_a62_gateway_approvals_are_bound_and_used_once() {
     assert_eq!(judge(&approved), Ok(()));
     assert!(judge(&approved).is_err(), "a second time");
     document.0.lock().unwrap().0.trust_gateway_approvals = false;
-    prepared.remember(&plan, &policy);
     assert!(judge(&approved).unwrap_err().message.contains("trustGatewayApprovals"));
 }

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use openclaw::exec::analysis::Host;
+use openclaw::exec::arguments::arguments_hash;
+use openclaw::exec::matching::Target;
 use openclaw::exec::plan::Form;
-use openclaw::exec::policy::{Outcome, Target, arguments_hash, table};
+use openclaw::exec::policy::{Outcome, table};
 use openclaw::exec::{env, glob};
 use openclaw::protocol::policy::{Ask, Decision, Security};
 use openclaw::state::approvals::AllowEntry;
@@ -212,7 +214,7 @@ fn vectors_decision_policy() {
         let refusal = match outcome {
             Outcome::Ask if approved => None,
             // An approval covers a miss even where nobody would be asked; we refuse it.
-            outcome => outcome.refusal(),
+            outcome => outcome.refusal(""),
         };
         let theirs = out["allowed"].as_bool().unwrap();
         match refusal {

@@ -4,6 +4,7 @@ use super::queue::tests::{Script, scripted};
 use super::*;
 use crate::desktop::Place;
 use crate::exec::approval::{Answer, Question};
+use crate::exec::document::Settings;
 use crate::identity::secret::Secret;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer, HostUnreachable};
 use crate::protocol::exec_host::ExecError;
@@ -40,7 +41,7 @@ impl App {
         let (desktop, shown, tell) = scripted();
         let mut app = Self { directory, state, host: None, shown, tell };
         app.set_policy("allowlist", "deny");
-        app.host = Some(AppHost::start(&app.state, desktop).unwrap());
+        app.host = Some(AppHost::start(&app.state, desktop, Settings::default()).unwrap());
         app
     }
 

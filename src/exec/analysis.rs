@@ -278,7 +278,11 @@ impl<'a> Reader<'a> {
     }
 
     fn read(mut self, text: &str) -> Result<Vec<Step>, NotUnderstood> {
-        shell::parse(text)?.steps.into_iter().map(|pipeline| self.step(&pipeline)).collect()
+        let script = shell::parse(text)?;
+        if script.steps.iter().map(|pipeline| pipeline.commands.len()).sum::<usize>() > limits::SHELL_COMMANDS {
+            return not_understood("too many commands in one text", 0);
+        }
+        script.steps.iter().map(|pipeline| self.step(pipeline)).collect()
     }
 
     fn step(&mut self, pipeline: &shell::Pipeline) -> Result<Step, NotUnderstood> {
@@ -322,6 +326,10 @@ impl<'a> Reader<'a> {
             return not_understood("file names that an earlier command may have changed", command.position);
         }
         (self.names, self.time) = (around.names, around.time);
+        let bytes = argv.iter().map(String::len).sum::<usize>();
+        if argv.len() > limits::ARGV_ELEMENTS || bytes > limits::ARGV_BYTES {
+            return not_understood("a command that is too long", command.position);
+        }
         Ok(argv)
     }
 

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::sys;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where a command stands.
 pub struct Place<'a> {

@@ -2,6 +2,7 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A small machine: `sys/` are the system's programs, `bin/` others, `work/` is where commands run.
