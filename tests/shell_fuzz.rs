@@ -509,13 +509,16 @@ fn sec_h24_differential_against_real_shells() {
     }
     println!("{} of {GENERATED} lines understood", lines.len());
     assert!(lines.len() >= UNDERSTOOD && lines.len() <= GENERATED - GENERATED / 10);
-    let mut shells = 0;
+    let mut shells = HashSet::new();
     for name in ["sh", "dash", "bash"] {
         let Some(shell) = shell(name) else {
             println!("skipped: there is no {name}");
             continue;
         };
-        shells += 1;
+        if !shells.insert(Path::new(&shell).canonicalize().unwrap()) {
+            println!("{name} is one of the others");
+            continue;
+        }
         let runs = run_all(&scratch, &shell, &lines);
         let mut exact = 0;
         for ((line, script, listed), ran) in lines.iter().zip(runs) {
@@ -535,7 +538,7 @@ fn sec_h24_differential_against_real_shells() {
         println!("{name}: {exact} lines ran exactly as expected");
         assert!(exact > lines.len() / 2);
     }
-    assert!(shells >= 2, "no shells to compare with");
+    assert!(shells.len() >= 2, "no shells to compare with");
 }
 
 /// Shells write what has line breaks line by line, so that the logs of commands that run at the same
