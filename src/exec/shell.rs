@@ -94,8 +94,10 @@ const RESERVED_WORDS: [&str; 20] = [
     "select", "then", "until", "while",
 ];
 
+type Redirect = fn(&mut SimpleCommand);
+
 /// The redirections that we perform, exactly so written, and what they do.
-const REDIRECTIONS: [(&str, fn(&mut SimpleCommand)); 4] = [
+const REDIRECTIONS: [(&str, Redirect); 4] = [
     ("2>&1", |command| command.stderr = command.stdout),
     (">/dev/null", |command| command.stdout = Sink::Null),
     ("1>/dev/null", |command| command.stdout = Sink::Null),
@@ -235,7 +237,7 @@ impl<'a> Scanner<'a> {
         if command.words.is_empty() { self.fail("a command is missing") } else { Ok(command) }
     }
 
-    fn redirection(&mut self) -> Option<fn(&mut SimpleCommand)> {
+    fn redirection(&mut self) -> Option<Redirect> {
         let is_here = |written: &str| {
             self.rest().strip_prefix(written).is_some_and(|rest| rest.bytes().next().is_none_or(ends_word))
         };

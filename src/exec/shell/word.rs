@@ -174,7 +174,7 @@ impl Builder {
                 return Err(not_understood("a word that begins with =, which is a path in some shells", start));
             }
             if let Some(behind) = run.strip_prefix('~') {
-                if !behind.starts_with('/') && !(behind.is_empty() && ends_word) {
+                if !(behind.starts_with('/') || behind.is_empty() && ends_word) {
                     return Err(not_understood("a home directory other than ~", start));
                 }
                 self.variable(Variable::Home, true, start);
