@@ -159,6 +159,8 @@ fn what_makes_no_sense_changes_nothing() {
         (&["denylist", "add", "a", "--command", "b"], "--command"),
         (&["get", "--gateway", "--node", "x"], "not both"),
         (&["set", &missing], "cannot read"),
+        (&["set"], "say a file"),
+        (&["set", &missing, "--stdin"], "say a file"),
     ];
     for (arguments, words) in usage {
         refused(&scratch, arguments, 2, words);
@@ -206,7 +208,7 @@ fn what_makes_no_sense_changes_nothing() {
 
 /// `set` from standard input.
 fn set_from_stdin(scratch: &Scratch, text: &str) -> std::process::Output {
-    let mut command: Command = scratch.mac_debug_command(&["approvals", "set", "-"]);
+    let mut command: Command = scratch.mac_debug_command(&["approvals", "set", "--stdin"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
