@@ -141,6 +141,25 @@ fn what_the_owner_has_stays_beside_a_change() {
     assert!(!answer.to_string().contains(&socket_token(&scratch)));
 }
 
+/// A159: what stands in a document cannot draw on the terminal.
+#[test]
+fn sec_a159_a_document_is_shown_with_visible_escapes() {
+    let scratch = Scratch::new();
+    let hostile = "/bin/x\u{1b}]0;owned\u{7}\r\u{202e}";
+    scratch.approvals(&json!({"version": 1, "agents": {"a\u{1b}[2J": {"denylist": [{"command": hostile}]}, "*": {
+        "allowlist": [hostile, {"pattern": "/bin/y", "argPattern": hostile}], "note": hostile}}}));
+    let shown = [
+        done(&scratch, &["get"]),
+        done(&scratch, &["allowlist", "remove", hostile]),
+        done(&scratch, &["mode", "deny", "--agent", "b\u{1b}[2J"]),
+        approvals(&scratch, &["allowlist", "remove", hostile, "--agent", "\u{1b}[2J"]).stderr,
+    ];
+    for text in shown {
+        assert!(text.contains("\\u{1B}"), "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\r', '\u{202e}']), "{text:?}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_changes_nothing() {
     let scratch = Scratch::new();
