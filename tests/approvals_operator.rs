@@ -174,9 +174,15 @@ fn sec_a46_write_is_not_the_right_to_approve() {
         let error = writer.request(method, params).unwrap_err();
         assert_eq!((&error["code"], &error["details"]["missingScope"]), (&json!("FORBIDDEN"), &json!(APPROVALS[0])));
     }
-    let error = writer.request("exec.approvals.node.set", json!({"nodeId": "n", "file": {}})).unwrap_err();
-    assert_eq!(error["details"]["missingScope"], "operator.admin", "{error}");
-    for method in ["approval.resolve", "exec.approvals.set", "chat.send"] {
+    for (method, params) in [
+        ("exec.approvals.node.set", json!({"nodeId": "n", "file": {}})),
+        ("exec.approvals.set", json!({"file": {}})),
+        ("exec.approvals.get", json!({})),
+    ] {
+        let error = writer.request(method, params).unwrap_err();
+        assert_eq!(error["details"]["missingScope"], "operator.admin", "{error}");
+    }
+    for method in ["approval.resolve", "chat.send"] {
         assert_eq!(
             writer.request(method, members.clone()).unwrap_err()["message"],
             format!("unknown method: {method}")

@@ -5,7 +5,7 @@ use openclaw::identity::random;
 use openclaw::limits;
 use openclaw::protocol::policy::{Ask, Security};
 use openclaw::state::approvals::ApprovalsDocument;
-use openclaw::state::config::{Config, SharedSecret};
+use openclaw::state::config::{Config, ExecConfig, SharedSecret};
 use openclaw::state::paths::DeviceOwner;
 use openclaw::state::store::Store;
 use openclaw::state::{Care, DocumentLock, Environment, InstanceLock, StateDir, StateError, device_key, files};
@@ -153,6 +153,20 @@ fn unsupported_settings_stop_the_start_with_their_name() {
         ("{gateway:{port:'18789'}}", "gateway.port"),
         ("{gateway:[]}", "gateway"),
         ("{gateway:{nodes:{pairing:{autoApproveLocal:'no'}}}}", "gateway.nodes.pairing.autoApproveLocal"),
+        ("{tools:[]}", "tools"),
+        ("{tools:{exec:1}}", "tools.exec"),
+        ("{tools:{exec:{mode:'strict'}}}", "tools.exec.mode"),
+        ("{tools:{exec:{mode:1}}}", "tools.exec.mode"),
+        ("{tools:{exec:{security:'FULL'}}}", "tools.exec.security"),
+        ("{tools:{exec:{ask:'never'}}}", "tools.exec.ask"),
+        ("{tools:{exec:{strictInlineEval:'yes'}}}", "tools.exec.strictInlineEval"),
+        ("{tools:{exec:{safeBins:'jq'}}}", "tools.exec.safeBins"),
+        ("{tools:{exec:{safeBins:[1]}}}", "tools.exec.safeBins"),
+        ("{tools:{exec:{safeBinTrustedDirs:['bin']}}}", "tools.exec.safeBinTrustedDirs"),
+        ("{tools:{exec:{safeBinProfiles:[]}}}", "tools.exec.safeBinProfiles"),
+        ("{tools:{exec:{safeBinProfiles:{x:null}}}}", "tools.exec.safeBinProfiles.x"),
+        ("{tools:{exec:{safeBinProfiles:{x:{maxPositional:-1}}}}}", "tools.exec.safeBinProfiles.x.maxPositional"),
+        ("{tools:{exec:{safeBinProfiles:{x:{deniedFlags:'-f'}}}}}", "tools.exec.safeBinProfiles.x.deniedFlags"),
         ("[]", "openclaw.json"),
         ("{gateway:{},gateway:{}}", "line 1 column 13"),
     ] {
@@ -165,6 +179,35 @@ fn unsupported_settings_stop_the_start_with_their_name() {
     assert!(!config.auto_approve_local);
     assert_eq!((config.allowed_commands, config.denied_commands), (vec!["a".to_owned()], vec!["b".to_owned()]));
     assert!(matches!(config.shared_secret, Some(SharedSecret::Password(_))));
+}
+
+#[test]
+fn what_openclaw_json_says_about_commands_is_read() {
+    let exec = |text: &str| Scratch::new().config(&format!("{{tools:{{exec:{text}}}}}")).unwrap().exec;
+    assert_eq!(exec("{}"), ExecConfig::default());
+    assert_eq!(exec("{host:'gateway',security:'full',ask:'off'}").security, Some(Security::Full));
+    for (text, security, ask) in [
+        ("{mode:'deny'}", Security::Deny, Ask::Off),
+        ("{mode:'allowlist'}", Security::Allowlist, Ask::Off),
+        ("{mode:'ask'}", Security::Allowlist, Ask::OnMiss),
+        ("{mode:'auto'}", Security::Allowlist, Ask::OnMiss),
+        ("{mode:'full'}", Security::Full, Ask::Off),
+        ("{mode:'full',security:'allowlist',ask:'always'}", Security::Allowlist, Ask::Always),
+        ("{mode:'deny',security:'full',ask:'off'}", Security::Deny, Ask::Off),
+    ] {
+        assert_eq!((exec(text).security, exec(text).ask), (Some(security), Some(ask)), "{text}");
+    }
+    let exec = exec(
+        "{strictInlineEval:true,safeBins:[' JQ ','',],safeBinTrustedDirs:['/opt/bin'],
+        safeBinProfiles:{Rg:{minPositional:3,maxPositional:1,allowedValueFlags:['-e'],deniedFlags:['--pre']},fd:{}}}",
+    );
+    assert!(exec.strict_inline_eval);
+    assert_eq!(exec.safe_bins, Some(vec!["jq".to_owned()]));
+    assert_eq!(exec.safe_bin_trusted_dirs, [Path::new("/opt/bin")]);
+    let rg = &exec.safe_bin_profiles["rg"];
+    assert_eq!((rg.min_positional, rg.max_positional), (3, Some(3)));
+    assert_eq!((rg.allowed_value_flags[0].as_str(), rg.denied_flags[0].as_str()), ("-e", "--pre"));
+    assert_eq!(exec.safe_bin_profiles["fd"].max_positional, None);
 }
 
 #[test]
@@ -468,6 +511,46 @@ fn sec_a73_what_was_removed_stays_removed() {
     assert_eq!(main["allowlist"][0]["id"], plain.id);
     assert_eq!(main["future"]["kept"], 1.5);
     assert!(stored["agents"]["*"]["allowlist"][0].get("lastUsedCommand").is_none());
+}
+
+/// A73, and its cost: a use that was noted a moment ago is not written again.
+#[test]
+fn sec_a73_a_use_is_written_at_most_once_a_minute() {
+    let scratch = Scratch::new();
+    let state = scratch.state();
+    let approvals = ApprovalsDocument::new(&state);
+    approvals.add_allow_always(Some("main"), "/bin/l*", None).unwrap();
+    let entry = approvals.effective(Some("main"), true).allowlist[0].clone();
+    let stored = || std::fs::read_to_string(state.approvals()).unwrap();
+    let set = |member: &str, value: Value| {
+        let mut document: Value = serde_json::from_str(&stored()).unwrap();
+        document["agents"]["main"]["allowlist"][0][member] = value;
+        std::fs::write(state.approvals(), document.to_string()).unwrap();
+    };
+    let is_written = |path: &str| {
+        let before = stored();
+        approvals.record_use(&entry, "ls", Path::new(path)).unwrap();
+        stored() != before
+    };
+    assert!(is_written("/bin/ls"), "the program is new");
+    assert!(!is_written("/bin/ls"));
+    assert!(is_written("/bin/ln"), "another program");
+    assert!(!is_written("/bin/ln"));
+    let now = openclaw::sys::clock::wall_ms();
+    for (at, written) in [(now - 61_000, true), (now + 3_600_000, true), (now - 30_000, false)] {
+        set("lastUsedAt", json!(at));
+        assert_eq!(is_written("/bin/ln"), written, "{}", at - now);
+    }
+    set("lastUsedAt", json!(now as f64 - 0.5));
+    assert!(!is_written("/bin/ln"), "the Mac app writes fractions");
+    // Gone is gone, also for a store that has seen it.
+    let mut document: Value = serde_json::from_str(&stored()).unwrap();
+    document["agents"] = json!({});
+    std::fs::write(state.approvals(), document.to_string()).unwrap();
+    assert!(!is_written("/bin/other"));
+    std::fs::remove_file(state.approvals()).unwrap();
+    approvals.record_use(&entry, "ls", Path::new("/bin/ls")).unwrap();
+    assert!(!state.approvals().exists());
 }
 
 #[test]

@@ -127,9 +127,12 @@ about_document! {
         /// only if the document still has this hash (see get)
         #[argh(option)]
         base_hash: Option<String>,
-        /// file with the new document; - is standard input
+        /// read the new document from standard input
+        #[argh(switch)]
+        stdin: bool,
+        /// file with the new document
         #[argh(positional)]
-        file: String,
+        file: Option<String>,
     }
 }
 
@@ -317,7 +320,7 @@ pub fn run(flags: Flags, way: Way) -> Result<ExitCode, InspectError> {
             Ok(print(&policy::get(&way.host(&place)?)?, place.json, policy::text))
         }
         Verb::Set(flags) => {
-            let new = policy::replacement(&read(&flags.file)?)?;
+            let new = policy::replacement(&read(flags.file.as_deref(), flags.stdin)?)?;
             change(way, flags.place(), &everybody(), &new, flags.base_hash.as_deref())
         }
         Verb::Allowlist(Allowlist { verb: AllowlistVerb::Add(flags) }) => {
@@ -355,14 +358,15 @@ fn deny_entry(pattern: Option<String>, command: Option<String>) -> Result<(&'sta
     }
 }
 
-fn read(file: &str) -> Result<String, InspectError> {
-    let source: std::io::Result<Box<dyn Read>> = match file {
-        "-" => Ok(Box::new(std::io::stdin())),
-        path => std::fs::File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+fn read(file: Option<&str>, stdin: bool) -> Result<String, InspectError> {
+    let unread = |error| InspectError::Usage(format!("cannot read the new document: {error}"));
+    let source: Box<dyn Read> = match file {
+        // `-` reaches us only behind `--`: before it looks like an option.
+        None | Some("-") if stdin || file.is_some() => Box::new(std::io::stdin()),
+        Some(path) if !stdin => Box::new(std::fs::File::open(path).map_err(unread)?),
+        _ => return Err(InspectError::Usage("say a file, or --stdin".to_owned())),
     };
     let mut text = String::new();
-    source
-        .and_then(|source| source.take(limits::DOCUMENT_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| InspectError::Usage(format!("cannot read {file}: {error}")))?;
+    source.take(limits::DOCUMENT_BYTES + 1).read_to_string(&mut text).map_err(unread)?;
     Ok(text)
 }

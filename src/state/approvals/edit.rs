@@ -215,9 +215,10 @@ pub(super) fn loosened(old: &Document, new: &Document) -> Vec<String> {
 fn compare(who: &str, old: &EffectivePolicy, new: &EffectivePolicy, said: &mut Vec<String>) {
     let mut say = |what: &str, from: &str, to: &str| said.push(format!("{who}: {what} {from} becomes {to}"));
     if new.security > old.security {
-        say("security", old.security.word(), new.security.word());
+        say("security", old.security.word(), &format!("{} (ask {})", new.security.word(), new.ask.word()));
     }
-    if new.ask < old.ask {
+    // Where nothing runs nobody is asked, and whoever lets something run again meets the line above.
+    if new.ask < old.ask && new.security > Security::Deny {
         say("ask", old.ask.word(), new.ask.word());
     }
     // Asking more often lets more happen where nobody answers and the fall-back allows it.
@@ -325,6 +326,11 @@ mod tests {
             let said = says(strict.clone(), edited(place, value));
             assert!(said.iter().any(|line| line.contains(word)), "{place}: {said:?}");
         }
+        // Nothing runs, so nobody need be asked; but not for an agent that has a security of its own.
+        let asks = json!({"defaults": {"ask": "always"}, "agents": {"main": {"security": "allowlist"}}});
+        let denies = json!({"defaults": {"security": "deny", "ask": "off"}, "agents": asks["agents"]});
+        assert_eq!(says(asks.clone(), denies.clone()), ["agent \"main\": ask always becomes off"]);
+        assert!(says(denies, asks)[0].ends_with("security deny becomes allowlist (ask always)"));
         // More questions are more permission where no answer is permission.
         let off = json!({"defaults": {"security": "allowlist", "ask": "off", "askFallback": "full"}});
         let asks = json!({"defaults": {"security": "allowlist", "ask": "on-miss", "askFallback": "full"}});
@@ -343,6 +349,7 @@ mod tests {
         for new in [
             json!({"defaults": {"security": "full", "ask": "always"}, "agents": {}}),
             json!({"defaults": {"security": "deny", "ask": "off"}}),
+            json!({"defaults": {"security": "deny", "ask": "off"}, "agents": {"x": {"mcpTools": []}}}),
             json!({"defaults": {"security": "allowlist"}, "agents": {"main": {"allowlist": ["/bin/cat"]}}}),
             json!({"defaults": {"security": "full", "ask": "off"}, "agents": {"new": {"security": "deny"}}}),
             json!({}),
