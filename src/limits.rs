@@ -284,3 +284,5 @@ pub const WRAPPERS: usize = 4;
 pub const FENCE_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of one answer of that helper (ours: a path and an error).
 pub const FENCE_ANSWER_BYTES: u64 = 8_192;
+/// Bytes of a launcher's plan on macOS (ours: over the system's limit of arguments, 1 MiB, and a profile).
+pub const FENCE_PLAN_BYTES: u64 = 2 << 20;

@@ -4,10 +4,10 @@
 //! privileges, and keeps what is inside from looking into processes outside (`/proc/PID/root`, ptrace).
 //! Second choice: Landlock alone, which can say where to write, but not what to leave out.
 
-use super::{RESERVED_NAME, UNHIDDEN, Walls};
+use super::{RESERVED_NAME, UNHIDDEN, Walls, try_out};
 use crate::limits;
 use crate::sys::poll::{self, Interest};
-use crate::sys::spawn::{self, Exit, Program};
+use crate::sys::{process, spawn};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -210,20 +210,20 @@ impl Namespaces {
     fn make(program: &Path, hidden: &[PathBuf], kinds: libc::c_int) -> Result<Self, String> {
         let canonical: Vec<Option<PathBuf>> = hidden.iter().map(|path| fs::canonicalize(path).ok()).collect();
         let mut helper = Helper::start(program, kinds, canonical.iter().flatten())?;
-        let process = PathBuf::from(format!("/proc/{}", helper.child.id()));
+        let place = PathBuf::from(format!("/proc/{}", helper.child.id()));
         let told = |what: &str, error: io::Error| format!("{what}: {error}");
         helper.expect(UNSHARED)?;
         let has = |kind| kinds & kind != 0;
         if has(libc::CLONE_NEWUSER) {
-            map_users(&process).map_err(|error| told("mapping users", error))?;
+            map_users(&place).map_err(|error| told("mapping users", error))?;
         }
         helper.go_on().map_err(|error| told("the helper is gone", error))?;
         helper.expect(COVERED)?;
-        let open = |name: &str| File::open(process.join("ns").join(name)).map(OwnedFd::from);
+        let open = |name: &str| File::open(place.join("ns").join(name)).map(OwnedFd::from);
         let namespace = |kind, name| has(kind).then(|| open(name)).transpose();
         let cover = |(path, canonical): (&PathBuf, &Option<PathBuf>)| {
             let identity = canonical.as_ref().and_then(|canonical| {
-                let inside = fs::metadata(process.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
+                let inside = fs::metadata(place.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
                 Some((inside.dev(), inside.ino()))
             });
             Ok(Cover { path: CString::new(path.as_os_str().as_bytes())?, identity })
@@ -239,7 +239,7 @@ impl Namespaces {
         taken().map_err(|error| told("taking hold of the namespaces", error))
     }
 
-    /// Starts a process behind the fence as every command will be started.
+    /// Whether they hide what they shall, and can be joined as every command will join them.
     fn try_out(self: Arc<Self>, program: &Path) -> Result<Arc<Self>, String> {
         let hides = |cover: &Cover| {
             let outside = fs::metadata(OsStr::from_bytes(cover.path.as_bytes())).ok();
@@ -251,34 +251,14 @@ impl Namespaces {
         let no_network = self.network.is_some();
         let fence =
             Enclosure { namespaces: Some(Arc::clone(&self)), no_network, ruleset: None, no_new_privileges: true };
-        let probe = || -> io::Result<Option<Exit>> {
-            let root = spawn::open_directory(Path::new("/"))?;
-            let null = File::options().read(true).write(true).open("/dev/null")?;
-            let child = spawn::spawn(&spawn::Command {
-                program: Program::Path(program),
-                arguments: &[RESERVED_NAME.into(), NOTHING.into()],
-                environment: &[],
-                directory: root.as_fd(),
-                directory_path: Path::new("/"),
-                streams: [null.as_fd(); 3],
-                open_files: None,
-                fence: &fence,
-            })?;
-            poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(limits::FENCE_WAIT))?;
-            Ok(child.exit())
-        };
-        match probe() {
-            Ok(Some(Exit::Code(0))) => Ok(self),
-            Ok(exit) => Err(format!("a process behind the fence ended with {exit:?}")),
-            Err(error) => Err(error.to_string()),
-        }
+        try_out(program, &[RESERVED_NAME.into(), NOTHING.into()], &fence).map(|()| self)
     }
 }
 
 /// Ourselves to ourselves; root, who may, everybody.
-fn map_users(process: &Path) -> io::Result<()> {
+fn map_users(place: &Path) -> io::Result<()> {
     let map = |own: &str, id: u32| -> io::Result<String> {
-        if super::super::process::effective_uid() != 0 {
+        if process::effective_uid() != 0 {
             return Ok(format!("{id} {id} 1\n"));
         }
         // First inside, first outside, count: everybody whom we see ourselves.
@@ -294,10 +274,10 @@ fn map_users(process: &Path) -> io::Result<()> {
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
     if user != 0 {
         // Without this, nobody but root may map groups.
-        fs::write(process.join("setgroups"), "deny")?;
+        fs::write(place.join("setgroups"), "deny")?;
     }
-    fs::write(process.join("uid_map"), map("/proc/self/uid_map", user)?)?;
-    fs::write(process.join("gid_map"), map("/proc/self/gid_map", group)?)
+    fs::write(place.join("uid_map"), map("/proc/self/uid_map", user)?)?;
+    fs::write(place.join("gid_map"), map("/proc/self/gid_map", group)?)
 }
 
 /// What the helper says when it has its own namespaces, when everything is hidden; and its task when
@@ -576,7 +556,7 @@ mod landlock {
     fn allow(ruleset: &OwnedFd, path: &Path, allowed: u64) -> io::Result<()> {
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         // O_PATH: a rule names a place, and opening a device may do something.
-        let place = super::super::super::spawn::open_path(path).map_err(told)?;
+        let place = spawn::open_path(path).map_err(told)?;
         let rule = PathBeneath { allowed, directory: place.as_raw_fd() };
         // SAFETY: open descriptors and a live structure of the type that the constant names.
         let result = unsafe {
