@@ -340,3 +340,5 @@ pub const SAID_BYTES: usize = 4 * 1024;
 pub const PIPE_BYTES: usize = 64 * 1024;
 /// Commands of one shell text that are understood. ours
 pub const SHELL_COMMANDS: usize = 512;
+/// Bytes of a launcher's plan on macOS (ours: over the system's limit of arguments, 1 MiB, and a profile).
+pub const FENCE_PLAN_BYTES: u64 = 2 << 20;

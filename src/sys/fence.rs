@@ -8,8 +8,16 @@ mod platform;
 #[path = "fence/macos.rs"]
 mod platform;
 
+use super::poll::{self, Interest};
+use super::spawn::{self, Command, Exit, Program};
+use crate::limits;
 pub use platform::Enclosure;
+#[cfg(target_os = "macos")]
+pub(super) use platform::{CHANNEL, Launch};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -78,6 +86,32 @@ pub fn serve(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 
 /// Exit code of a helper that could not do its work; shells use it for what cannot be started.
 const CANNOT_START: u8 = 126;
+
+/// Starts a program behind `fence` as every command will be started, and wants it to succeed.
+fn try_out(program: &Path, arguments: &[OsString], fence: &Enclosure) -> Result<(), String> {
+    let exit = || -> io::Result<Option<Exit>> {
+        let root = Path::new("/");
+        let directory = spawn::open_directory(root)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let child = spawn::spawn(&Command {
+            program: Program::Path(program),
+            arguments,
+            environment: &[],
+            directory: directory.as_fd(),
+            directory_path: root,
+            streams: [null.as_fd(); 3],
+            open_files: None,
+            fence,
+        })?;
+        poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(limits::FENCE_WAIT))?;
+        Ok(child.exit())
+    };
+    match exit() {
+        Ok(Some(Exit::Code(0))) => Ok(()),
+        Ok(exit) => Err(format!("a trial behind the fence ended with {exit:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
 
 /// What is said where nothing can be hidden.
 const UNHIDDEN: &str = "not fenced: token files are readable by commands";

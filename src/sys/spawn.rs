@@ -2,6 +2,8 @@
 //! descriptors; and following it until it and what it left behind are gone.
 
 use super::fence::Enclosure;
+#[cfg(target_os = "macos")]
+use super::fence::Launch;
 use super::worker;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, PipeReader, PipeWriter};
@@ -217,7 +219,7 @@ impl Drop for Child {
     }
 }
 
-fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
+pub(super) fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -226,7 +228,7 @@ fn owned(fd: libc::c_int) -> io::Result<OwnedFd> {
 }
 
 /// Lowest number for the descriptors that are handed over: above every number they will get.
-const HANDED_OVER_FROM: libc::c_int = 10;
+pub(super) const HANDED_OVER_FROM: libc::c_int = 10;
 
 /// Everything that a start needs, made before there is a second process.
 struct Prepared<'a> {
@@ -244,13 +246,25 @@ struct Prepared<'a> {
     directory_path: CString,
     #[cfg(not(target_os = "macos"))]
     open_files: Option<libc::rlimit>,
+    #[cfg(not(target_os = "macos"))]
     fence: &'a Enclosure,
+    #[cfg(target_os = "macos")]
+    launch: Option<Launch<'a>>,
 }
 
 impl<'a> Prepared<'a> {
     fn new(command: &Command<'a>) -> io::Result<Self> {
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
-        let arguments = command.arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
+        #[cfg(not(target_os = "macos"))]
+        let arguments = command.arguments;
+        #[cfg(target_os = "macos")]
+        let Program::Path(program) = command.program;
+        #[cfg(target_os = "macos")]
+        let launch = command.fence.launch(program, command.arguments);
+        #[cfg(target_os = "macos")]
+        let (program, arguments) =
+            launch.as_ref().map_or((program, command.arguments), |launch| (launch.program, &launch.arguments));
+        let arguments = arguments.iter().map(|argument| text(argument)).collect::<io::Result<Vec<_>>>()?;
         let pair = |(name, value): &(OsString, OsString)| {
             let mut pair = name.clone();
             pair.push("=");
@@ -262,9 +276,11 @@ impl<'a> Prepared<'a> {
             |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
         let [input, output, error] = command.streams;
         Ok(Self {
+            #[cfg(target_os = "macos")]
+            program: text(program.as_os_str())?,
+            #[cfg(not(target_os = "macos"))]
             program: match command.program {
                 Program::Path(path) => text(path.as_os_str())?,
-                #[cfg(not(target_os = "macos"))]
                 Program::Descriptor(_) => CString::default(),
             },
             #[cfg(not(target_os = "macos"))]
@@ -281,7 +297,10 @@ impl<'a> Prepared<'a> {
             directory_path: text(command.directory_path.as_os_str())?,
             #[cfg(not(target_os = "macos"))]
             open_files: command.open_files.and_then(open_files),
+            #[cfg(not(target_os = "macos"))]
             fence: command.fence,
+            #[cfg(target_os = "macos")]
+            launch,
         })
     }
 }
@@ -489,14 +508,34 @@ mod platform {
 /// macOS, hence `CLOEXEC_DEFAULT`: only what an action names reaches the child (mac-app §8.13).
 #[cfg(target_os = "macos")]
 mod platform {
-    use super::Prepared;
+    use super::super::fence::CHANNEL;
+    use super::{Prepared, above};
     use std::io;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
 
     /// `spawn.h`; not in `libc`.
     const POSIX_SPAWN_SETSID: libc::c_int = 0x0400;
 
     pub(super) fn start(prepared: &Prepared<'_>) -> io::Result<libc::pid_t> {
+        let Some(launch) = &prepared.launch else { return spawn(prepared, None) };
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = above(theirs.as_fd())?;
+        let pid = spawn(prepared, Some(theirs.as_fd()))?;
+        // Otherwise its end would not be the end of the conversation.
+        drop(theirs);
+        launch.tell(ours).map(|()| pid).inspect_err(|_| {
+            let mut status = 0;
+            // SAFETY: `pid` is our child; nobody else knows it.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, &raw mut status, 0);
+            }
+        })
+    }
+
+    /// `channel` is for a launcher.
+    fn spawn(prepared: &Prepared<'_>, channel: Option<BorrowedFd<'_>>) -> io::Result<libc::pid_t> {
         let mut attributes = Attributes::new()?;
         let mut actions = Actions::new()?;
         let [input, output, error] = &prepared.streams;
@@ -514,7 +553,8 @@ mod platform {
             check(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, &raw const all))?;
             check(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const none))?;
             check(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
-            for (fd, number) in [(input, 0), (output, 1), (error, 2)] {
+            let streams = [(input.as_fd(), 0), (output.as_fd(), 1), (error.as_fd(), 2)];
+            for (fd, number) in streams.into_iter().chain(channel.map(|channel| (channel, CHANNEL))) {
                 check(libc::posix_spawn_file_actions_adddup2(&raw mut actions.0, fd.as_raw_fd(), number))?;
             }
             check(libc::posix_spawn_file_actions_addfchdir_np(&raw mut actions.0, prepared.directory.as_raw_fd()))?;

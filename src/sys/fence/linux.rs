@@ -2,12 +2,13 @@
 //! is hidden is covered by an empty file system. Each command's process joins them, which takes a few
 //! system calls and none that is not async-signal-safe. A namespace of users makes that possible without
 //! privileges, and keeps what is inside from looking into processes outside (`/proc/PID/root`, ptrace).
-//! Second choice: Landlock alone, which can say where to write, but not what to leave out.
+//! Second choice: Landlock, which can say where to write, but not what to leave out; and for the network
+//! a filter of system calls, since Landlock knows no protocol but TCP.
 
-use super::{RESERVED_NAME, UNHIDDEN, Walls};
+use super::{RESERVED_NAME, UNHIDDEN, Walls, try_out};
 use crate::limits;
 use crate::sys::poll::{self, Interest};
-use crate::sys::spawn::{self, Exit, Program};
+use crate::sys::{process, spawn};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -39,21 +40,38 @@ const ATTEMPTS: [libc::c_int; 4] = [
 impl Means {
     pub(super) fn find(program: &Path, hidden: &[PathBuf]) -> (Self, String) {
         let landlock = landlock::is_sufficient();
+        let writing = if landlock { "" } else { "no " };
         let mut refusal = None;
         for kinds in ATTEMPTS {
-            match Namespaces::make(program, hidden, kinds).map(Arc::new).and_then(|made| made.try_out(program)) {
-                Ok(namespaces) => {
-                    let network = if namespaces.network.is_some() { "" } else { "no " };
-                    let writing = if landlock { "" } else { "no " };
-                    let mechanism = format!("mount namespace, {network}network namespace, {writing}Landlock");
-                    return (Self { namespaces: Some(namespaces), landlock }, mechanism);
+            let made = Namespaces::make(program, hidden, kinds);
+            let means = made.map(|made| Self { namespaces: Some(Arc::new(made)), landlock });
+            match means.and_then(|means| means.try_out(program)) {
+                Ok(means) => {
+                    let network = if means.has_network_namespace() { "" } else { "no " };
+                    return (means, format!("mount namespace, {network}network namespace, {writing}Landlock"));
                 }
                 Err(error) => _ = refusal.get_or_insert(error),
             }
         }
-        let means = if landlock { "Landlock only" } else { "none" };
         let why = refusal.unwrap_or_default();
-        (Self { namespaces: None, landlock }, format!("{means} (no namespaces: {why}): {UNHIDDEN}"))
+        match (Self { namespaces: None, landlock }).try_out(program) {
+            Ok(means) if landlock => (means, format!("Landlock only (no namespaces: {why}): {UNHIDDEN}")),
+            _ => (Self::default(), format!("none (no namespaces: {why}; no Landlock): {UNHIDDEN}")),
+        }
+    }
+
+    /// Starts a process behind everything there is.
+    fn try_out(self, program: &Path) -> Result<Self, String> {
+        let walls = Walls {
+            write_only_below: self.landlock.then_some(&[]),
+            no_network: network_filter::ARCHITECTURE.is_some() || self.has_network_namespace(),
+        };
+        let fence = self.enclose(&walls)?;
+        try_out(program, &[RESERVED_NAME.into(), NOTHING.into()], &fence).map(|()| self)
+    }
+
+    fn has_network_namespace(&self) -> bool {
+        self.namespaces.as_ref().is_some_and(|namespaces| namespaces.network.is_some())
     }
 
     pub(super) fn enclose(&self, walls: &Walls<'_>) -> Result<Enclosure, String> {
@@ -68,7 +86,8 @@ impl Means {
                 Some(ruleset.map_err(|error| format!("writing elsewhere cannot be prevented: {error}"))?);
         }
         enclosure.no_network = walls.no_network;
-        if walls.no_network && self.namespaces.as_ref().is_none_or(|namespaces| namespaces.network.is_none()) {
+        enclosure.filters_network = walls.no_network && !self.has_network_namespace();
+        if enclosure.filters_network && network_filter::ARCHITECTURE.is_none() {
             return Err("the network cannot be taken away: there are no network namespaces".into());
         }
         Ok(enclosure)
@@ -80,6 +99,8 @@ impl Means {
 pub struct Enclosure {
     namespaces: Option<Arc<Namespaces>>,
     no_network: bool,
+    /// Without a namespace for that.
+    filters_network: bool,
     ruleset: Option<OwnedFd>,
     no_new_privileges: bool,
 }
@@ -92,7 +113,7 @@ const UNDOING_CAPABILITIES: [libc::c_int; 10] = [2, 16, 17, 19, 21, 22, 27, 38, 
 impl Enclosure {
     /// No fence at all: the level `none`.
     pub fn none() -> Self {
-        Self { namespaces: None, no_network: false, ruleset: None, no_new_privileges: false }
+        Self { namespaces: None, no_network: false, filters_network: false, ruleset: None, no_new_privileges: false }
     }
 
     /// Whether a path means something else inside than outside.
@@ -147,10 +168,10 @@ impl Enclosure {
             if self.no_new_privileges && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
                 return -1;
             }
-            match &self.ruleset {
-                Some(ruleset) => landlock::restrict(ruleset.as_fd()),
-                None => 0,
+            if self.ruleset.as_ref().is_some_and(|ruleset| landlock::restrict(ruleset.as_fd()) != 0) {
+                return -1;
             }
+            if self.filters_network { network_filter::install() } else { 0 }
         }
     }
 }
@@ -210,20 +231,20 @@ impl Namespaces {
     fn make(program: &Path, hidden: &[PathBuf], kinds: libc::c_int) -> Result<Self, String> {
         let canonical: Vec<Option<PathBuf>> = hidden.iter().map(|path| fs::canonicalize(path).ok()).collect();
         let mut helper = Helper::start(program, kinds, canonical.iter().flatten())?;
-        let process = PathBuf::from(format!("/proc/{}", helper.child.id()));
+        let place = PathBuf::from(format!("/proc/{}", helper.child.id()));
         let told = |what: &str, error: io::Error| format!("{what}: {error}");
         helper.expect(UNSHARED)?;
         let has = |kind| kinds & kind != 0;
         if has(libc::CLONE_NEWUSER) {
-            map_users(&process).map_err(|error| told("mapping users", error))?;
+            map_users(&place).map_err(|error| told("mapping users", error))?;
         }
         helper.go_on().map_err(|error| told("the helper is gone", error))?;
         helper.expect(COVERED)?;
-        let open = |name: &str| File::open(process.join("ns").join(name)).map(OwnedFd::from);
+        let open = |name: &str| File::open(place.join("ns").join(name)).map(OwnedFd::from);
         let namespace = |kind, name| has(kind).then(|| open(name)).transpose();
         let cover = |(path, canonical): (&PathBuf, &Option<PathBuf>)| {
             let identity = canonical.as_ref().and_then(|canonical| {
-                let inside = fs::metadata(process.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
+                let inside = fs::metadata(place.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
                 Some((inside.dev(), inside.ino()))
             });
             Ok(Cover { path: CString::new(path.as_os_str().as_bytes())?, identity })
@@ -236,49 +257,20 @@ impl Namespaces {
                 covers: hidden.iter().zip(&canonical).map(cover).collect::<io::Result<_>>()?,
             })
         };
-        taken().map_err(|error| told("taking hold of the namespaces", error))
-    }
-
-    /// Starts a process behind the fence as every command will be started.
-    fn try_out(self: Arc<Self>, program: &Path) -> Result<Arc<Self>, String> {
-        let hides = |cover: &Cover| {
+        let made = taken().map_err(|error| told("taking hold of the namespaces", error))?;
+        let is_hidden = |cover: &Cover| {
             let outside = fs::metadata(OsStr::from_bytes(cover.path.as_bytes())).ok();
             outside.is_none_or(|outside| cover.identity != Some((outside.dev(), outside.ino())))
         };
-        if !self.covers.iter().all(hides) {
-            return Err("the helper did not hide what it was told to hide".to_owned());
-        }
-        let no_network = self.network.is_some();
-        let fence =
-            Enclosure { namespaces: Some(Arc::clone(&self)), no_network, ruleset: None, no_new_privileges: true };
-        let probe = || -> io::Result<Option<Exit>> {
-            let root = spawn::open_directory(Path::new("/"))?;
-            let null = File::options().read(true).write(true).open("/dev/null")?;
-            let child = spawn::spawn(&spawn::Command {
-                program: Program::Path(program),
-                arguments: &[RESERVED_NAME.into(), NOTHING.into()],
-                environment: &[],
-                directory: root.as_fd(),
-                directory_path: Path::new("/"),
-                streams: [null.as_fd(); 3],
-                open_files: None,
-                fence: &fence,
-            })?;
-            poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(limits::FENCE_WAIT))?;
-            Ok(child.exit())
-        };
-        match probe() {
-            Ok(Some(Exit::Code(0))) => Ok(self),
-            Ok(exit) => Err(format!("a process behind the fence ended with {exit:?}")),
-            Err(error) => Err(error.to_string()),
-        }
+        let all = made.covers.iter().all(is_hidden);
+        all.then_some(made).ok_or_else(|| "the helper did not hide what it was told to hide".to_owned())
     }
 }
 
 /// Ourselves to ourselves; root, who may, everybody.
-fn map_users(process: &Path) -> io::Result<()> {
+fn map_users(place: &Path) -> io::Result<()> {
     let map = |own: &str, id: u32| -> io::Result<String> {
-        if super::super::process::effective_uid() != 0 {
+        if process::effective_uid() != 0 {
             return Ok(format!("{id} {id} 1\n"));
         }
         // First inside, first outside, count: everybody whom we see ourselves.
@@ -294,10 +286,10 @@ fn map_users(process: &Path) -> io::Result<()> {
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
     if user != 0 {
         // Without this, nobody but root may map groups.
-        fs::write(process.join("setgroups"), "deny")?;
+        fs::write(place.join("setgroups"), "deny")?;
     }
-    fs::write(process.join("uid_map"), map("/proc/self/uid_map", user)?)?;
-    fs::write(process.join("gid_map"), map("/proc/self/gid_map", group)?)
+    fs::write(place.join("uid_map"), map("/proc/self/uid_map", user)?)?;
+    fs::write(place.join("gid_map"), map("/proc/self/gid_map", group)?)
 }
 
 /// What the helper says when it has its own namespaces, when everything is hidden; and its task when
@@ -576,7 +568,7 @@ mod landlock {
     fn allow(ruleset: &OwnedFd, path: &Path, allowed: u64) -> io::Result<()> {
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         // O_PATH: a rule names a place, and opening a device may do something.
-        let place = super::super::super::spawn::open_path(path).map_err(told)?;
+        let place = spawn::open_path(path).map_err(told)?;
         let rule = PathBeneath { allowed, directory: place.as_raw_fd() };
         // SAFETY: open descriptors and a live structure of the type that the constant names.
         let result = unsafe {
@@ -590,5 +582,64 @@ mod landlock {
         // SAFETY: an open descriptor.
         let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
         if result == 0 { 0 } else { -1 }
+    }
+}
+
+/// A filter of system calls (seccomp): a process behind it gets no socket but Unix ones.
+mod network_filter {
+    use libc::{BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+
+    /// `AUDIT_ARCH_…` of this build: the numbers of calls are those of one architecture. None: no filter.
+    pub(super) const ARCHITECTURE: Option<u32> = match () {
+        () if cfg!(target_arch = "x86_64") => Some(0xC000_003E),
+        () if cfg!(target_arch = "aarch64") => Some(0xC000_00B7),
+        () => None,
+    };
+    /// Of `struct seccomp_data`: number of the call, architecture, low half of the first argument (both
+    /// architectures are little-endian).
+    const CALL: u32 = 0;
+    const ARCHITECTURE_FIELD: u32 = 4;
+    const FIRST_ARGUMENT: u32 = 16;
+    /// Numbers from here on are x86_64's second set of the same calls.
+    const SECOND_SET: u32 = 0x4000_0000;
+    const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EACCES.cast_unsigned();
+
+    const LOAD: u32 = BPF_LD | BPF_W | BPF_ABS;
+    const IS: u32 = BPF_JMP | BPF_JEQ | BPF_K;
+    const IS_AT_LEAST: u32 = BPF_JMP | BPF_JGE | BPF_K;
+    const ANSWER: u32 = BPF_RET | BPF_K;
+
+    /// `if_true` and `if_false`: how many instructions are skipped.
+    const fn step(code: u32, k: u32, if_true: u8, if_false: u8) -> sock_filter {
+        sock_filter { code: code as u16, jt: if_true, jf: if_false, k }
+    }
+
+    static FILTER: [sock_filter; 10] = [
+        step(LOAD, ARCHITECTURE_FIELD, 0, 0),
+        step(
+            IS,
+            match ARCHITECTURE {
+                Some(architecture) => architecture,
+                None => 0,
+            },
+            0,
+            7,
+        ),
+        step(LOAD, CALL, 0, 0),
+        step(IS_AT_LEAST, SECOND_SET, 5, 0),
+        // It makes sockets without a system call of their own.
+        step(IS, libc::SYS_io_uring_setup as u32, 4, 0),
+        step(IS, libc::SYS_socket as u32, 0, 2),
+        step(LOAD, FIRST_ARGUMENT, 0, 0),
+        step(IS, libc::AF_UNIX.cast_unsigned(), 0, 1),
+        step(ANSWER, libc::SECCOMP_RET_ALLOW, 0, 0),
+        step(ANSWER, REFUSED, 0, 0),
+    ];
+
+    /// For this process and what it starts, for good. It may gain no privileges any more. Async-signal-safe.
+    pub(super) unsafe fn install() -> libc::c_int {
+        let program = libc::sock_fprog { len: FILTER.len() as libc::c_ushort, filter: FILTER.as_ptr().cast_mut() };
+        // SAFETY: the filter is static, and the kernel copies it.
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }
     }
 }
