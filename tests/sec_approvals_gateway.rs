@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
+mod support_exec;
 
 use serde_json::{Map, Value, json};
+use std::os::unix::net::UnixStream;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use support::{Client, Connect, Device, FakeNode, Gateway, Reply, Surface, wait_until};
+use support_exec::{App, Scratch, program, stays_absent};
 
 /// What somebody needs to ask for a run and to have it approved.
 const ASKER: &[&str] = &["operator.read", "operator.write", "operator.approvals"];
@@ -462,4 +465,64 @@ fn sec_a66_hidden_characters_are_shown_to_approvers() {
     let run = json!({"runId": id, "approved": true, "env": {"MODE": "fast"}});
     scene.invoke(run.as_object().unwrap().clone()).unwrap();
     assert_eq!(scene.ran().pop().unwrap()["command"], json!(["/bin/echo", HIDDEN]));
+}
+
+// ---- the whole way: gateway, node, app ----
+
+/// An operator of the app's own gateway, and the app's node.
+fn owner(scratch: &Scratch) -> (Client, String) {
+    let socket = scratch.state().join("gateway.sock");
+    wait_until("the app's gateway", || UnixStream::connect(&socket).ok());
+    let config: Value = serde_json::from_slice(&std::fs::read(scratch.state().join("openclaw.json")).unwrap()).unwrap();
+    let mut client = Client::unix_at(&socket);
+    let connect = Connect::backend(&["operator.read", "operator.write", "operator.approvals"]);
+    client.connect(&connect.token(config["gateway"]["auth"]["token"].as_str().unwrap())).unwrap();
+    let node = wait_until("the node", || {
+        let list = client.request("node.list", json!({})).unwrap();
+        let is_ready = |row: &&Value| row["approvalState"] == "approved" && row["connected"] == true;
+        Some(list["nodes"].as_array()?.iter().find(is_ready)?["nodeId"].as_str()?.to_owned())
+    });
+    (client, node)
+}
+
+/// A60, A62 through gateway, node and app: what was prepared and approved runs, once, where the owner
+/// trusts the gateway's approvals; elsewhere the app's own person has the word, and here is none.
+#[test]
+fn sec_a60_a62_the_approved_plan_runs_once_on_a_real_node() {
+    for trusted in [true, false] {
+        let scratch = Scratch::new();
+        scratch.approvals(&json!({"version": 1, "local": {"trustGatewayApprovals": trusted},
+            "defaults": {"security": "allowlist", "ask": "on-miss", "askFallback": "deny"}}));
+        let _app = App::start(&scratch);
+        let (mut owner, node) = owner(&scratch);
+        let touch = std::fs::canonicalize(program("touch")).unwrap();
+        let command = json!({"command": [touch, scratch.canary()], "cwd": scratch.path().canonicalize().unwrap()});
+        let prepare =
+            json!({"nodeId": node, "command": "system.run.prepare", "params": command, "idempotencyKey": "p"});
+        let plan = owner.request("node.invoke", prepare).unwrap()["payload"]["plan"].clone();
+        let id = if trusted { "trusted" } else { "not trusted" };
+        let asked = owner.start(
+            "exec.approval.request",
+            json!({"id": id, "host": "node", "nodeId": node, "command": "x",
+            "systemRunPlan": plan, "twoPhase": true, "requireDeliveryRoute": false}),
+        );
+        assert_eq!(owner.response(&asked).unwrap()["status"], "accepted");
+        owner.request("exec.approval.resolve", json!({"id": id, "decision": "allow-once"})).unwrap();
+        let mut run = |key: &str| {
+            let params = json!({"command": plan["argv"], "cwd": plan["cwd"], "runId": id, "approved": true});
+            let invoke = json!({"nodeId": node, "command": "system.run", "params": params, "idempotencyKey": key});
+            owner.request("node.invoke", invoke)
+        };
+        let first = run("1");
+        if trusted {
+            assert_eq!(first.unwrap()["payload"]["success"], true);
+            assert!(scratch.canary().exists());
+            std::fs::remove_file(scratch.canary()).unwrap();
+        } else {
+            let error = first.unwrap_err();
+            assert!(error["message"].as_str().unwrap().contains("trustGatewayApprovals"), "{error}");
+        }
+        assert_eq!(code(&run("2").unwrap_err()), "APPROVAL_REQUIRED");
+        stays_absent(&scratch.canary());
+    }
 }

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::protocol::node::{
     ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
 };
-use crate::protocol::policy::{Decision, Refusal};
+use crate::protocol::policy::{Decision, Refusal, Security};
 use crate::state::approvals::EffectivePolicy;
 use crate::sys::wake::Wake;
 use serde_json::json;
@@ -264,6 +264,10 @@ impl Run {
         }
         let claimed = claimed.or(self.request.approved.then_some(Decision::AllowOnce));
         let policy = commands.policy.rules(plan.agent_id.as_deref()).policy;
+        // What the owner says of this way in; the app sees another one. Of a broken document it tells more.
+        if policy.security == Security::Deny && policy.broken.is_none() {
+            return Err(Refusal::denied("security=deny", "SYSTEM_RUN_DISABLED: security=deny"));
+        }
         // The program's path is the wire's; the program sees the name that was sent first.
         let argv0 = prepared.argv0(&plan, &policy);
         let decision = claimed.filter(|_| self.was_prepared(&plan, &policy, prepared));
