@@ -276,14 +276,16 @@ pub fn is_shell(argv0: &str, executable: Option<&Executable>) -> bool {
 /// the text does not depend on what stands behind it. None for a login or interactive shell, which
 /// reads its start-up files first.
 pub fn shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
-    inline(argv).filter(|inline| !inline.is_login && is_system_shell(argv, place)).map(|inline| inline.text)
+    let inline = inline(argv).filter(|inline| inline.is_plain && !inline.is_login)?;
+    is_system_shell(argv, place).then_some(inline.text)
 }
 
 /// The text of `sh -lc TEXT`, as old gateways send it together with a `rawCommand` that says the
 /// same text; without such a claim it is not looked into. Vectors argv-0028, argv-0079.
 pub fn login_shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
+    let inline = inline(argv).filter(|inline| inline.is_plain && inline.is_login)?;
     let is_sh = argv.first().is_some_and(|name| base(name) == "sh");
-    inline(argv).filter(|inline| inline.is_login && is_sh && is_system_shell(argv, place)).map(|inline| inline.text)
+    (is_sh && is_system_shell(argv, place)).then_some(inline.text)
 }
 
 /// The text that a shell is handed, by names alone: for claims and previews, never for a decision.
@@ -307,49 +309,56 @@ struct Inline<'a> {
     is_login: bool,
     /// Nothing stands behind it.
     is_alone: bool,
+    /// It means what it says, whatever stands in front of it or behind.
+    is_plain: bool,
 }
+
+/// Options that change nothing about what we would run, or (`errexit`) nothing while no `;` and no
+/// line's end stands in the text. Other options (no globs, read only, restricted) do.
+const TEXT_OPTIONS: &[&str] = &["pipefail", "nounset", "errexit", "xtrace", "extglob"];
 
 /// Source: spec exec (d.5) "Option scanning"; vectors `argv-allowlist`.
 fn inline(argv: &[String]) -> Option<Inline<'_>> {
-    let mut is_login = false;
+    let (mut is_login, mut stops_at_failure, mut is_plain) = (false, false, true);
     let mut arguments = argv.iter().skip(1);
     loop {
         let argument = arguments.next()?.as_str();
-        let has_text = match argument {
+        // As letters: `c` is followed by the text, `o` by the name of an option, `=` by a file that
+        // only an interactive shell reads, `?` stands for what we do not know.
+        let letters = match argument {
             "--interactive" => return None,
-            "--login" => {
-                is_login = true;
-                false
-            }
-            "--command" => true,
-            "-o" | "-O" | "+o" | "+O" | "--rcfile" | "--init-file" => {
-                arguments.next()?;
-                false
-            }
-            // Ours knows no other long option: some take a value.
-            _ if argument.starts_with("--") => return None,
-            _ if argument.len() > 1 && argument.starts_with('+') => (!argument.contains('c')).then_some(false)?,
-            _ => {
-                let letters = argument.strip_prefix('-').filter(|letters| !letters.is_empty())?;
-                // `s` reads the input; a text in the same word, or an option that takes a value, is not read.
-                if !letters.chars().all(|letter| letter.is_ascii_alphabetic()) || letters.contains(['i', 's', 'o', 'O'])
-                {
-                    return None;
-                }
-                is_login |= letters.contains('l');
-                match letters.split_once('c') {
-                    Some((_, "")) => true,
-                    Some(_) => return None,
-                    None => false,
-                }
-            }
+            "--login" => "l",
+            "--command" => "c",
+            "--rcfile" | "--init-file" => "=",
+            "-O" | "+o" | "+O" => "o",
+            _ if argument.starts_with("--") => "?",
+            _ => argument.strip_prefix(['-', '+'])?,
         };
+        let has_text = letters.contains('c');
+        if letters.is_empty()
+            || letters.contains(['i', 's'])
+            || (has_text && (argument.starts_with('+') || !letters.ends_with('c')))
+        {
+            return None;
+        }
+        is_login |= letters.contains('l');
+        stops_at_failure |= letters.contains('e');
+        is_plain &= letters.chars().all(|letter| "ceuxlo=".contains(letter));
+        if letters == "=" {
+            arguments.next()?;
+        }
+        for _ in letters.matches('o') {
+            let option = arguments.next()?.as_str();
+            is_plain &= TEXT_OPTIONS.contains(&option);
+            stops_at_failure |= option == "errexit";
+        }
         if has_text {
             let text = arguments.next()?.as_str();
             let is_alone = arguments.next().is_none();
             // What follows is `$0` and so on; an option there would be one of the shell (`sh -c -e ls`).
-            let is_free = is_alone || !text.contains('$');
-            return (is_free && !text.starts_with(['-', '+'])).then_some(Inline { text, is_login, is_alone });
+            is_plain &= is_alone || !text.contains('$');
+            is_plain &= !stops_at_failure || !text.contains([';', '\n']);
+            return (!text.starts_with(['-', '+'])).then_some(Inline { text, is_login, is_alone, is_plain });
         }
     }
 }

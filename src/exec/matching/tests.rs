@@ -64,51 +64,51 @@ fn sec_a86_globs_do_not_overmatch() {
 #[test]
 fn sec_a87_dot_segments() {
     let tree = Tree::new();
-    tree.program("work/evil");
+    tree.program("here/evil");
     let root = tree.root.to_str().unwrap();
-    for called in ["sys/../work/evil", "sys/.././work/evil", "/sys/..//work/evil"] {
+    for called in ["sys/../here/evil", "sys/.././here/evil", "/sys/..//here/evil"] {
         assert!(
-            !allows(&tree, &format!("{root}/{called}"), &["$/sys/**", "$/sys/*", "$/sys/../work/evil"]),
+            !allows(&tree, &format!("{root}/{called}"), &["$/sys/**", "$/sys/*", "$/sys/../here/evil"]),
             "{called}"
         );
-        assert!(allows(&tree, &format!("{root}/{called}"), &["$/work/evil"]), "{called}");
+        assert!(allows(&tree, &format!("{root}/{called}"), &["$/here/evil"]), "{called}");
     }
     // `..` behind a link is the kernel's `..`.
-    tree.program("work/tool");
+    tree.program("here/tool");
     tree.program("far/tool");
     std::fs::create_dir_all(tree.root.join("far/off")).unwrap();
-    symlink(tree.root.join("far/off"), tree.root.join("work/link")).unwrap();
-    assert!(!allows(&tree, "link/../tool", &["$/work/**"]) && allows(&tree, "link/../tool", &["$/far/tool"]));
+    symlink(tree.root.join("far/off"), tree.root.join("here/link")).unwrap();
+    assert!(!allows(&tree, "link/../tool", &["$/here/**"]) && allows(&tree, "link/../tool", &["$/far/tool"]));
 }
 
 /// A88: a bare name is only what the search path has under it.
 #[test]
 fn sec_a88_bare_names() {
     let tree = Tree::new();
-    for place in ["work/rg", "work/sub/rg"] {
+    for place in ["here/rg", "here/sub/rg"] {
         tree.program(place);
     }
     assert!(allows(&tree, "rg x", &["rg"]) && allows(&tree, "nice rg x", &["rg"]));
     for command in ["./rg", "sub/rg", &format!("{}/bin/rg", tree.root.display())] {
         assert!(!allows(&tree, command, &["rg", "r?"]), "{command}");
     }
-    assert!(!allows(&tree, "rg", &["$/work/rg"]), "the working directory is no part of the search path");
-    tree.program("work/script");
+    assert!(!allows(&tree, "rg", &["$/here/rg"]), "the working directory is no part of the search path");
+    tree.program("here/script");
     assert!(!allows(&tree, "bash script", &["script", "bash"]), "nor is a shell's script");
-    assert!(allows(&tree, "bash script", &["$/work/script"]));
+    assert!(allows(&tree, "bash script", &["$/here/script"]));
 }
 
 /// A89: trust is in the real file, so that a link that leads elsewhere now has none.
 #[test]
 fn sec_a89_retargeted_links() {
     let tree = Tree::new();
-    let link = tree.root.join("work/l");
+    let link = tree.root.join("here/l");
     symlink(tree.root.join("sys/ls"), &link).unwrap();
-    assert!(allows(&tree, "./l", &["$/sys/ls"]) && !allows(&tree, "./l", &["$/work/l"]));
+    assert!(allows(&tree, "./l", &["$/sys/ls"]) && !allows(&tree, "./l", &["$/here/l"]));
     std::fs::remove_file(&link).unwrap();
-    tree.program("work/other");
+    tree.program("here/other");
     symlink("other", &link).unwrap();
-    assert!(!allows(&tree, "./l", &["$/sys/ls", "$/work/l"]));
+    assert!(!allows(&tree, "./l", &["$/sys/ls", "$/here/l"]));
 }
 
 /// A96: no character of a pattern is one of another language.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A small machine: `sys/` are the system's programs, `bin/` others, `work/` is where commands run.
+/// A small machine: `sys/` are the system's programs, `bin/` others, `here/` is where commands run.
 pub(in crate::exec) struct Tree {
     pub(in crate::exec) root: PathBuf,
     pub(in crate::exec) host: Host,
@@ -80,8 +80,8 @@ impl Tree {
         }
         symlink("python3.11", tree.root.join("bin/python3")).unwrap();
         fs::create_dir_all(tree.root.join("home")).unwrap();
-        tree.file("work/script.sh", "#!/bin/sh\nls\n");
-        tree.file("work/a.py", "print(1)\n");
+        tree.file("here/script.sh", "#!/bin/sh\nls\n");
+        tree.file("here/a.py", "print(1)\n");
         tree
     }
 
@@ -99,7 +99,7 @@ impl Tree {
     }
 
     pub(in crate::exec) fn work(&self) -> PathBuf {
-        self.root.join("work")
+        self.root.join("here")
     }
 
     fn judge_in(&self, command: &str, in_shell_text: bool, after_cd: bool) -> Subject {
@@ -235,7 +235,7 @@ fn sec_a84_depth_of_wrappers_is_bounded() {
 #[test]
 fn only_the_systems_wrappers_are_looked_into() {
     let tree = Tree::new();
-    for name in ["work/env", "work/sh", "work/busybox", "home/nice"] {
+    for name in ["here/env", "here/sh", "here/busybox", "home/nice"] {
         tree.program(name);
     }
     for command in ["./env ls", "~/nice ls", "./busybox sh -c ls"] {
@@ -253,7 +253,7 @@ fn only_the_systems_wrappers_are_looked_into() {
     assert!(is_prompt_only(&tree.alone("env ls")));
     // A link in the system's directory that leads out of it.
     fs::remove_file(tree.root.join("sys/dash")).unwrap();
-    symlink(tree.root.join("work/sh"), tree.root.join("sys/dash")).unwrap();
+    symlink(tree.root.join("here/sh"), tree.root.join("sys/dash")).unwrap();
     assert_eq!(tree.text(&["dash", "-c", "ls"]), None);
 }
 
@@ -268,6 +268,15 @@ fn texts_of_shells() {
         (&["bash", "-O", "extglob", "-c", "ls"], Some("ls")),
         (&["sh", "+x", "-c", "ls"], Some("ls")),
         (&["bash", "--init-file", "./x", "-c", "ls"], Some("ls")),
+        (&["bash", "-euo", "pipefail", "-c", "ls && ls"], Some("ls && ls")),
+        (&["bash", "-euo", "pipefail", "-c", "ls; ls"], None),
+        (&["bash", "-o", "errexit", "-c", "ls\nls"], None),
+        (&["bash", "-o", "noglob", "-c", "ls"], None),
+        (&["sh", "-nc", "ls"], None),
+        (&["sh", "-fc", "ls"], None),
+        (&["sh", "-rc", "ls"], None),
+        (&["sh", "+c", "ls"], None),
+        (&["sh", "-", "-c", "ls"], None),
         (&["bash", "-c", "ls", "extra"], Some("ls")),
         (&["bash", "-c", "ls", "--"], Some("ls")),
         (&["bash", "-c", "$0 \"$@\"", "ls"], None),
@@ -299,6 +308,7 @@ fn texts_of_shells() {
     assert_eq!(login_shell_text(&argv("bash -lc ls"), &place), None);
     assert_eq!(login_shell_text(&argv("sh -c ls"), &place), None);
     assert_eq!(claimed_text(&argv("/any/sh -lc ls")), Some("ls"));
+    assert_eq!(claimed_text(&argv("bash --posix -nec a;b")), Some("a;b"));
     assert_eq!(claimed_text(&argv("bash -c ls extra")), None);
     assert_eq!(claimed_text(&argv("ls -c ls")), None);
 }
@@ -330,9 +340,9 @@ fn shells_by_themselves() {
         assert_eq!(subject.wrappers.len(), 1);
     }
     // An allowed tool in another language is no shell script.
-    tree.file("work/tool.py", "#!/usr/bin/env python3\nimport os\n");
+    tree.file("here/tool.py", "#!/usr/bin/env python3\nimport os\n");
     assert!(is_prompt_only(&tree.in_text("bash tool.py")));
-    tree.program("work/sh");
+    tree.program("here/sh");
     assert!(is_prompt_only(&tree.in_text("./sh script.sh")));
     assert!(is_shell("/x/bash-5.2", None) && !is_shell("ls", None));
 }
@@ -407,8 +417,8 @@ fn safe_builtins() {
 #[test]
 fn after_cd_no_relative_program() {
     let tree = Tree::new();
-    tree.program("work/tool");
-    for command in ["./tool", "../work/tool", "nice ./tool", "bash script.sh", "bash ./script.sh"] {
+    tree.program("here/tool");
+    for command in ["./tool", "../here/tool", "nice ./tool", "bash script.sh", "bash ./script.sh"] {
         assert!(is_prompt_only(&tree.judge_in(command, true, true)), "{command}");
         assert!(!is_prompt_only(&tree.judge_in(command, true, false)), "{command}");
     }
@@ -474,7 +484,7 @@ fn sec_a93_inline_code_needs_its_arguments_named() {
 #[test]
 fn sec_a108_operands_are_bound_or_said_not_to_be() {
     let tree = Tree::new();
-    let tool = tree.program("work/node_modules/.bin/tool");
+    let tool = tree.program("here/node_modules/.bin/tool");
     for (command, index) in [
         ("python3 a.py data", 1),
         ("python3 -u -W ignore a.py", 4),
@@ -489,7 +499,7 @@ fn sec_a108_operands_are_bound_or_said_not_to_be() {
         let subject = tree.alone(command);
         let operand = subject.operand.clone().unwrap_or_else(|| panic!("{command}: {subject:?}"));
         assert_eq!((&subject.nature, operand.index), (&Nature::Plain, index), "{command}");
-        assert!(operand.file.path.ends_with("work/a.py") && operand.file.sha256.is_some(), "{command}");
+        assert!(operand.file.path.ends_with("here/a.py") && operand.file.sha256.is_some(), "{command}");
         assert!(durable(&subject).is_err(), "{command}");
     }
     for (command, index) in
