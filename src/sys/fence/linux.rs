@@ -56,7 +56,10 @@ impl Means {
         let why = refusal.unwrap_or_default();
         match (Self { namespaces: None, landlock }).try_out(program) {
             Ok(means) if landlock => (means, format!("Landlock only (no namespaces: {why}): {UNHIDDEN}")),
-            _ => (Self::default(), format!("none (no namespaces: {why}; no Landlock): {UNHIDDEN}")),
+            other => {
+                let lack = other.err().unwrap_or_else(|| "no Landlock, or an old one".to_owned());
+                (Self::default(), format!("none (no namespaces: {why}; {lack}): {UNHIDDEN}"))
+            }
         }
     }
 
@@ -372,7 +375,8 @@ pub(super) fn serve(arguments: Vec<OsString>) -> Result<(), String> {
         answer(COVERED)
     };
     if let Err(refusal) = made() {
-        return answer(&refusal);
+        answer(&refusal)?;
+        return Err(refusal);
     }
     // Until the caller has taken hold of everything, or is gone.
     io::stdin().read_to_end(&mut Vec::new()).map(drop).map_err(|error| error.to_string())
@@ -546,7 +550,8 @@ mod landlock {
         version >= SUFFICIENT_VERSION
     }
 
-    /// Rules for a process that may write below these directories only.
+    /// Rules for a process that may write below these directories only. Attributes of files elsewhere
+    /// (mode, times) are beyond what Landlock knows.
     pub(super) fn write_only_below(directories: &[&Path]) -> io::Result<OwnedFd> {
         let handled = WRITING;
         // SAFETY: the attributes are one integer (those that follow may be left out), their size is given.
