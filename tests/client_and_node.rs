@@ -365,8 +365,8 @@ impl PolicySource for RunsAll {
 
 /// Starts a node for `script`, runs `test`, stops the node; its outcome.
 fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
-    let directory = temp();
-    let state = Environment { state_dir: Some(directory.join("state")), ..Environment::default() };
+    let directory = std::env::temp_dir().join(format!("oc-cn-{}-{:?}", std::process::id(), thread::current().id()));
+    let state = Environment { state_dir: Some(directory), ..Environment::default() };
     let state = StateDir::locate(&state).unwrap();
     state.prepare().unwrap();
     let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };

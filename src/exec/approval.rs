@@ -19,7 +19,6 @@ use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
-use std::path::Path;
 use std::sync::Arc;
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
@@ -322,8 +321,7 @@ impl Judged<'_> {
     /// The fence that the policy asks for, around the working directory.
     fn enclose(&self) -> Result<Enclosure, Refusal> {
         let level = self.rules.policy.fence;
-        let temporary = self.plan.env.get("TMPDIR").map_or("/tmp", String::as_str);
-        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd, Path::new(temporary)).map_err(|why| {
+        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
             Refusal::denied(
                 "security=deny",
                 format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()),
