@@ -6,7 +6,8 @@
 mod support_node;
 
 use openclaw::exec::analysis::Host;
-use openclaw::exec::approval::PolicySource;
+use openclaw::exec::approval::{Guards, PolicySource};
+use openclaw::exec::policy::Rules;
 use openclaw::identity::device::DeviceKey;
 use openclaw::identity::secret::Secret;
 use openclaw::node::exec_host_client::{ExecHostClient, ExecHostPeer};
@@ -14,6 +15,9 @@ use openclaw::node::{self, ExecHost, NodeOptions};
 use openclaw::protocol::exec_host::{Request, parse_line};
 use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
+use openclaw::state::audit::AuditLog;
+use openclaw::state::{Environment, StateDir};
+use openclaw::sys::fence::Fencer;
 use openclaw::sys::poll;
 use openclaw::sys::wake::Wake;
 use serde_json::{Value, json};
@@ -62,6 +66,14 @@ impl Root {
         Self(path)
     }
 
+    /// What a node that runs commands itself needs beside its policy.
+    fn guards(&self) -> Arc<Guards> {
+        let environment = Environment { state_dir: Some(self.0.join("state")), ..Environment::default() };
+        let state = StateDir::locate(&environment).unwrap();
+        state.prepare().unwrap();
+        Arc::new(Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) })
+    }
+
     fn fill(&self, value: &Value) -> Value {
         serde_json::from_str(&value.to_string().replace("$ROOT", self.0.to_str().unwrap())).unwrap()
     }
@@ -100,8 +112,8 @@ impl Fixed {
 }
 
 impl PolicySource for Fixed {
-    fn effective(&self, _: Option<&str>) -> EffectivePolicy {
-        self.0.clone()
+    fn rules(&self, _: Option<&str>) -> Rules {
+        Rules { policy: self.0.clone(), safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
     fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
@@ -211,7 +223,7 @@ fn play(case: &Value, input: &Value, root: &Root) -> (Option<Seen>, Heard) {
         // Before 2026.9 the app was asked whenever there was one.
         let word = text(&input["env"]["OPENCLAW_NODE_EXEC_HOST"]).trim().to_lowercase();
         let is_local = case["era"] == "2026.9" && word != "app" && !input["env"].is_null();
-        let exec_host = if is_local { ExecHost::Local } else { app_at(&socket) };
+        let exec_host = if is_local { ExecHost::Local(root.guards()) } else { app_at(&socket) };
         let heard = with_node(exec_host, Fixed::of(&input["policy"], root), |seat, node| {
             let mut params = input["params"].clone();
             if input["usesPreparedPlan"] == true {
