@@ -123,37 +123,12 @@ impl Run {
         let unlike = || refuse("APPROVAL_REQUEST_MISMATCH", "approval id does not match request");
         let fallback = self.claim == Some(Claim::NobodyAnswered);
         if fallback {
-            match ticket.end {
-                Some(Some(_)) => {
-                    let message = "approval source does not match approval record";
-                    return Err(refuse("APPROVAL_SOURCE_MISMATCH", message));
-                }
-                Some(None) if caller.may_approve => {}
-                _ => return Err(required()),
-            }
-            if ticket.run.is_none() {
-                return Err(refuse("APPROVAL_PLAN_REQUIRED", "approval has no plan that could run"));
-            }
+            self.check_unanswered(ticket, caller)?;
         }
         if if fallback { ticket.kept } else { ticket.expires }.passed(now) {
             return Err(refuse("APPROVAL_EXPIRED", "approval expired"));
         }
-        match ticket.node_id {
-            None => return Err(refuse("APPROVAL_NODE_BINDING_MISSING", "approval id missing node binding")),
-            Some(node) if node != caller.node_id => {
-                return Err(refuse("APPROVAL_NODE_MISMATCH", "approval id not valid for this node"));
-            }
-            Some(_) => {}
-        }
-        match ticket.device_id {
-            Some(device) if caller.device_id != Some(device) => {
-                return Err(refuse("APPROVAL_DEVICE_MISMATCH", "approval id not valid for this device"));
-            }
-            None if ticket.conn_id != caller.conn_id => {
-                return Err(refuse("APPROVAL_CLIENT_MISMATCH", "approval id not valid for this client"));
-            }
-            _ => {}
-        }
+        self.check_caller(ticket, caller)?;
         let run = ticket.run.ok_or_else(unlike)?;
         if !names_nothing_but(&self.members, &run.plan) {
             return Err(unlike());
@@ -183,6 +158,36 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// A record that nobody answered, for somebody who may know that.
+    fn check_unanswered(&self, ticket: &Ticket<'_>, caller: &Caller<'_>) -> Result<(), WireError> {
+        let (code, message) = match ticket.end {
+            Some(Some(_)) => ("APPROVAL_SOURCE_MISMATCH", "approval source does not match approval record"),
+            None => ("APPROVAL_REQUIRED", "approval required"),
+            Some(None) if !caller.may_approve => ("APPROVAL_REQUIRED", "approval required"),
+            Some(None) if ticket.run.is_none() => ("APPROVAL_PLAN_REQUIRED", "approval has no plan that could run"),
+            Some(None) => return Ok(()),
+        };
+        Err(refusal(code, message, Some(&self.run_id)))
+    }
+
+    /// The node that it was asked for, and whoever asked (A61).
+    fn check_caller(&self, ticket: &Ticket<'_>, caller: &Caller<'_>) -> Result<(), WireError> {
+        let (code, message) = match (ticket.node_id, ticket.device_id) {
+            (None, _) => ("APPROVAL_NODE_BINDING_MISSING", "approval id missing node binding"),
+            (Some(node), _) if node != caller.node_id => {
+                ("APPROVAL_NODE_MISMATCH", "approval id not valid for this node")
+            }
+            (_, Some(device)) if caller.device_id != Some(device) => {
+                ("APPROVAL_DEVICE_MISMATCH", "approval id not valid for this device")
+            }
+            (_, None) if ticket.conn_id != caller.conn_id => {
+                ("APPROVAL_CLIENT_MISMATCH", "approval id not valid for this client")
+            }
+            _ => return Ok(()),
+        };
+        Err(refusal(code, message, Some(&self.run_id)))
     }
 
     /// Everything that was approved comes from the record, and the limit that nobody was shown is
