@@ -2,8 +2,8 @@
 
 use super::{approvals, complain, failed, locate, say, usage};
 use crate::client::CallError;
-use crate::inspect::{InspectError, Target, audit, grants, nodes, pairing, run as runs, status, token};
-use crate::protocol::node::RunResult;
+use crate::inspect::{InspectError, Target, audit, explain, grants, nodes, pairing, run as runs, status, token};
+use crate::protocol::node::{RunRequest, RunResult};
 use crate::state::{Environment, StateDir, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
@@ -42,6 +42,7 @@ enum Command {
     Invoke(Invoke),
     Pair(Pair),
     Approvals(approvals::Flags),
+    Explain(Explain),
     Grants(Grants),
     Audit(Audit),
     Token(Token),
@@ -130,6 +131,28 @@ struct Pair {
     request_id: Option<String>,
 }
 
+/// What would happen to a command here, without running it: how it is understood, what allows it or why nothing does,
+/// and what to do to allow it.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "explain", example = "openclaw mac-debug explain --shell 'git status && cargo test'")]
+struct Explain {
+    /// the agent that would ask
+    #[argh(option)]
+    agent: Option<String>,
+    /// its directory (default: here)
+    #[argh(option)]
+    cwd: Option<String>,
+    /// a text for a shell, instead of a command
+    #[argh(option)]
+    shell: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// command and arguments, after --
+    #[argh(positional, greedy)]
+    command: Vec<String>,
+}
+
 /// Commands that somebody at the app allowed for a while (`15min`, `session`): list, revoke ID, revoke all.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "grants")]
@@ -202,6 +225,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
         Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
         Command::Grants(flags) => grants(&state, &flags),
+        Command::Explain(flags) => explain(&state, &environment, flags),
         Command::Audit(flags) => audit(&state, &flags),
         Command::Approvals(flags) => approvals::run(flags, approvals::Way { state, environment, url }),
         command => look(Target::new(state, &environment, url.as_deref())?, command),
@@ -239,9 +263,12 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Token(flags) if flags.verb == "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
         Command::Token(flags) => Err(InspectError::Usage(format!("`token {}` is not known; say rotate", flags.verb))),
         // They need no gateway and were done before there was a target.
-        Command::Pause(_) | Command::Resume(_) | Command::Approvals(_) | Command::Grants(_) | Command::Audit(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Approvals(_)
+        | Command::Grants(_)
+        | Command::Audit(_)
+        | Command::Explain(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -317,6 +344,19 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
         }
         other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
     }
+}
+
+fn explain(state: &StateDir, environment: &Environment, flags: Explain) -> Result<ExitCode, InspectError> {
+    let command = match (flags.shell, flags.command.is_empty()) {
+        (Some(text), true) => vec!["sh".to_owned(), "-c".to_owned(), text],
+        (None, false) => flags.command,
+        _ => {
+            return Err(InspectError::Usage("say a command after --, or a text with --shell, and not both".to_owned()));
+        }
+    };
+    let request = RunRequest { command, cwd: flags.cwd, agent_id: flags.agent, ..RunRequest::default() };
+    let explained = explain::here(state, environment, &request)?;
+    Ok(print(&explained, flags.json, explain::text))
 }
 
 fn grants(state: &StateDir, flags: &Grants) -> Result<ExitCode, InspectError> {

@@ -1,22 +1,33 @@
 //! What would happen to a command, without running anything: how it was understood, what matched, what
 //! to do to allow it. The same functions decide when it is run.
 
+use super::{InspectError, shown};
 use crate::exec::analysis::{self, Host};
 use crate::exec::approval::PolicySource;
 use crate::exec::display;
+use crate::exec::document::{DocumentPolicy, Settings};
 use crate::exec::plan::{After, Plan, Program, Stage, Step, Work};
 use crate::exec::policy::{self, Judgement, Verdict};
-use crate::inspect::InspectError;
 use crate::protocol::node::RunRequest;
 use crate::protocol::text;
+use crate::state::approvals::ApprovalsDocument;
+use crate::state::config::Config;
+use crate::state::{Environment, StateDir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-/// Explains `request` by the rules of `policy`.
+/// Explains `request` by what this machine's owner has said. Looks only.
 ///
 /// # Errors
-/// The request is malformed.
-pub fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Result<Value, InspectError> {
+/// The settings cannot be read, or the request is malformed.
+pub fn here(state: &StateDir, environment: &Environment, request: &RunRequest) -> Result<Value, InspectError> {
+    let settings = Settings::of(&Config::inspect(state, environment)?.exec);
+    let document = Arc::new(ApprovalsDocument::for_inspection(state));
+    explain(request, &Host::of_this_process(None), &DocumentPolicy { document, trusts_agent: false, settings })
+}
+
+fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Result<Value, InspectError> {
     let plan = analysis::analyse(request, host).map_err(|refusal| InspectError::Usage(refusal.message))?;
     let rules = policy.rules(plan.agent_id.as_deref());
     let judgement = Judgement::of(&plan, &rules);
@@ -100,25 +111,24 @@ fn to_allow(plan: &Plan, judgement: &Judgement) -> Vec<String> {
 
 /// For a person.
 pub fn text(value: &Value) -> String {
-    let field = |value: &Value, name: &str| text::visible(value[name].as_str().unwrap_or_default());
-    let mut out = format!("command    {}\ndirectory  {}\n", field(value, "command"), field(value, "cwd"));
+    let mut out = format!("command    {}\ndirectory  {}\n", shown(value, "command"), shown(value, "cwd"));
     let _ = writeln!(
         out,
         "policy     security={} ask={} fence={}",
-        field(value, "security"),
-        field(value, "ask"),
-        field(value, "fence")
+        shown(value, "security"),
+        shown(value, "ask"),
+        shown(value, "fence")
     );
     for step in value["steps"].as_array().into_iter().flatten() {
         for (number, stage) in step["stages"].as_array().into_iter().flatten().enumerate() {
-            let joint = if number > 0 { "|".to_owned() } else { field(step, "after") };
+            let joint = if number > 0 { "|".into() } else { shown(step, "after") };
             let mark = if stage["allowed"] == true { "allowed" } else { "not allowed" };
-            let _ = writeln!(out, "  {joint:<2} {}", field(stage, "command"));
-            let _ = writeln!(out, "       program  {}", field(stage, "program"));
+            let _ = writeln!(out, "  {joint:<2} {}", shown(stage, "command"));
+            let _ = writeln!(out, "       program  {}", shown(stage, "program"));
             if let Some(script) = stage["script"].as_str() {
                 let _ = writeln!(out, "       script   {}", text::visible(script));
             }
-            let _ = writeln!(out, "       {mark}: {}", field(stage, "why"));
+            let _ = writeln!(out, "       {mark}: {}", shown(stage, "why"));
         }
     }
     let outcome = match value["outcome"].as_str() {
@@ -126,7 +136,7 @@ pub fn text(value: &Value) -> String {
         Some("asks") => "a person is asked",
         _ => "is refused",
     };
-    let _ = writeln!(out, "outcome    {outcome}: {}", field(value, "sentence"));
+    let _ = writeln!(out, "outcome    {outcome}: {}", shown(value, "sentence"));
     for command in value["toAllow"].as_array().into_iter().flatten() {
         let _ = writeln!(out, "to allow   {}", text::visible(command.as_str().unwrap_or_default()));
     }
