@@ -286,3 +286,14 @@ pub const FENCE_WAIT: Duration = Duration::from_secs(5);
 pub const FENCE_ANSWER_BYTES: u64 = 8_192;
 /// Bytes of a launcher's plan on macOS (ours: over the system's limit of arguments, 1 MiB, and a profile).
 pub const FENCE_PLAN_BYTES: u64 = 2 << 20;
+/// Bytes of a file that is bound by its content; a larger one that commands could rewrite does not
+/// run. Fits programs with a runtime built in. ours
+pub const HASHED_BYTES: u64 = 512 * 1024 * 1024;
+/// Hashes of files remembered. issue part 2, point 5 asks for a bound; ours
+pub const HASHES: usize = 512;
+/// Two changes of a file closer than this may bear the same time. issue part 2, point 5
+pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
+/// Bytes of a `#!` line without its end. spec: Linux' `BINPRM_BUF_SIZE`
+pub const INTERPRETER_LINE_BYTES: usize = 255;
+/// `#!` files on the way from a program to a binary. ours
+pub const SCRIPT_LEVELS: usize = 2;

@@ -7,6 +7,7 @@ pub mod display;
 pub mod document;
 pub mod env;
 pub mod glob;
+pub mod identity;
 pub mod plan;
 pub mod policy;
 pub mod prepare;

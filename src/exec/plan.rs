@@ -50,10 +50,12 @@ pub struct BoundFile {
 }
 
 impl BoundFile {
-    /// Whether the path still names the same unchanged file.
+    /// Whether the path still names the same unchanged file. Cheap, unless its identity was too young
+    /// to tell for its content; then that is read again.
     pub fn is_unchanged(&self) -> bool {
         std::fs::symlink_metadata(&self.path)
             .is_ok_and(|metadata| metadata.is_file() && FileIdentity::of(&metadata) == self.identity)
+            && super::identity::has_same_content(self)
     }
 }
 
