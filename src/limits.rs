@@ -297,3 +297,8 @@ pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
 pub const INTERPRETER_LINE_BYTES: usize = 255;
 /// `#!` files on the way from a program to a binary. ours
 pub const SCRIPT_LEVELS: usize = 2;
+/// Bytes that we ourselves write in a stage's place: a path and a line's end fit in, and it fits into
+/// an empty pipe. ours
+pub const SAID_BYTES: usize = 4 * 1024;
+/// Bytes that a pipe holds at most, as the system makes it. spec: pipe(7)
+pub const PIPE_BYTES: usize = 64 * 1024;

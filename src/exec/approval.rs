@@ -13,6 +13,7 @@ use crate::protocol::policy::{Ask, Decision, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::sys::clock::{Expiry, Now};
+use crate::sys::fence::{Enclosure, Fencer, Walls};
 use crate::sys::wake::Wake;
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
@@ -150,6 +151,14 @@ impl Authorised {
     /// Soft limit of open files of the child.
     pub fn open_files(&self) -> Option<u64> {
         self.open_files
+    }
+
+    /// What the child is kept from. Until policy says more: no privileges to gain.
+    ///
+    /// # Errors
+    /// A sentence: it cannot be fenced as asked, so it must not run.
+    pub fn enclosure(&self) -> Result<Enclosure, String> {
+        Fencer::none("not asked for").enclose(&Walls { hide: true, ..Walls::default() })
     }
 }
 
