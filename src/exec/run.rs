@@ -442,7 +442,7 @@ impl<'a> Checked<'a> {
 
     fn start_by(&self) -> spawn::Program<'_> {
         #[cfg(not(target_os = "macos"))]
-        if let Some(binary) = &self.binary && false {
+        if let Some(binary) = &self.binary {
             return spawn::Program::Descriptor(binary.as_fd());
         }
         spawn::Program::Path(&self.executable.file.path)
