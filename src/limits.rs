@@ -286,6 +286,7 @@ pub const FENCE_WAIT: Duration = Duration::from_secs(5);
 pub const FENCE_ANSWER_BYTES: u64 = 8_192;
 /// Bytes of a launcher's plan on macOS (ours: over the system's limit of arguments, 1 MiB, and a profile).
 pub const FENCE_PLAN_BYTES: u64 = 2 << 20;
+
 /// Bytes of a file that is bound by its content; a larger one that commands could rewrite does not
 /// run. Fits programs with a runtime built in. ours
 pub const HASHED_BYTES: u64 = 512 * 1024 * 1024;

@@ -158,7 +158,7 @@ impl Authorised {
     /// # Errors
     /// A sentence: it cannot be fenced as asked, so it must not run.
     pub fn enclosure(&self) -> Result<Enclosure, String> {
-        Fencer::none("not asked for").enclose(&Walls { hide: true, ..Walls::default() })
+        Fencer::none("not asked for").enclose(&Walls::default())
     }
 }
 
