@@ -5,10 +5,10 @@
 //! [`Form::Indirect`] or [`Form::Shell`] and can only be allowed by a person who sees all of it.
 
 use super::plan::{
-    After, BoundFile, CwdProblem, Directory, Executable, FileIdentity, Form, Nature, NotUnderstood, Plan, Program,
-    Sink, Stage, Step, Subject, Work, directory_identity,
+    After, CwdProblem, Directory, Executable, Form, Nature, NotUnderstood, Plan, Program, Sink, Stage, Step, Subject,
+    Work, directory_identity,
 };
-use super::{display, env};
+use super::{display, env, identity};
 use crate::protocol::node::RunRequest;
 use crate::protocol::policy::Refusal;
 use crate::sys;
@@ -70,27 +70,23 @@ impl Host {
     /// The name is taken byte for byte (A68).
     pub fn resolve(&self, name: &str, cwd: &Path) -> Option<Executable> {
         if let Some(rest) = name.strip_prefix("~/") {
-            return executable(&self.home.join(rest.trim_start_matches('/')));
+            return self.executable(&self.home.join(rest.trim_start_matches('/')));
         }
         if name.contains('/') {
             // `join` keeps `..` as it is: the kernel resolves it behind links, not as text.
-            return executable(&cwd.join(name));
+            return self.executable(&cwd.join(name));
         }
         if name.is_empty() {
             return None;
         }
-        self.search_path.iter().find_map(|directory| executable(&directory.join(name)))
+        self.search_path.iter().find_map(|directory| self.executable(&directory.join(name)))
     }
-}
 
-fn executable(path: &Path) -> Option<Executable> {
-    // A trailing `/` or `/.` must not name a file.
-    let path = path.canonicalize().ok()?;
-    let metadata = std::fs::symlink_metadata(&path).ok()?;
-    (metadata.is_file() && sys::spawn::is_executable(&path)).then(|| Executable {
-        file: BoundFile { identity: FileIdentity::of(&metadata), path, sha256: None },
-        interpreters: Vec::new(),
-    })
+    fn executable(&self, path: &Path) -> Option<Executable> {
+        let is_program = |path: &PathBuf| path.is_file() && sys::spawn::is_executable(path);
+        let search = |name: &str| self.search_path.iter().map(|directory| directory.join(name)).find(is_program);
+        identity::executable(path, &search)
+    }
 }
 
 /// The original's own folders below home. Source: spec mac-app §1.11.
