@@ -303,3 +303,5 @@ pub const SCRIPT_LEVELS: usize = 2;
 pub const SAID_BYTES: usize = 4 * 1024;
 /// Bytes that a pipe holds at most, as the system makes it. spec: pipe(7)
 pub const PIPE_BYTES: usize = 64 * 1024;
+/// Commands of one pipeline: each is a process, a thread and a pipe. ours
+pub const PIPELINE_STAGES: usize = 64;

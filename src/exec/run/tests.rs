@@ -1,6 +1,7 @@
 //! Plans made by hand, run for real. What authorises a plan is tested in `tests/exec_run.rs`.
 
 use super::*;
+use crate::exec::identity;
 use crate::exec::plan::{Form, Operand, directory_identity};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -167,8 +168,9 @@ fn pipelines_hand_on_what_they_print() {
     assert_eq!(ran(vec![pipeline("cat")]).stdout, "", "the first one reads nothing");
     // More than pipes hold, through all of them.
     assert_eq!(ran(vec![pipeline("head -c 3000000 /dev/zero | cat | cat | wc -c")]).stdout.trim(), "3000000");
-    let long = vec!["cat"; 40].join(" | ");
-    assert_eq!(ran(vec![pipeline(&format!("echo far | {long}"))]).stdout, "far\n");
+    let long = |cats: usize| ran(vec![pipeline(&format!("echo far{}", " | cat".repeat(cats)))]);
+    assert_eq!(long(limits::PIPELINE_STAGES - 1).stdout, "far\n");
+    assert!(long(limits::PIPELINE_STAGES).error.unwrap().contains("at most"));
 }
 
 #[test]
