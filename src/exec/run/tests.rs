@@ -6,7 +6,9 @@ use crate::exec::plan::{Form, Operand, directory_identity};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A directory of one test, gone at its end.
@@ -409,8 +411,10 @@ fn sec_h07_no_shell_in_the_trace() {
     }
 }
 
+#[cfg(target_os = "linux")]
 struct Over<'a>(&'a AtomicBool);
 
+#[cfg(target_os = "linux")]
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
@@ -419,6 +423,7 @@ impl Drop for Over<'_> {
 
 /// Exchanges directories `here` and `there` of `scratch` for as long as `work` takes, in a tight loop;
 /// at its end they are where they were. The files in them keep their identities.
+#[cfg(target_os = "linux")]
 fn while_exchanged<T>(scratch: &Scratch, work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     let [here, there, spare] = ["here", "there", "spare"].map(|name| scratch.0.join(name));
@@ -441,8 +446,10 @@ fn while_exchanged<T>(scratch: &Scratch, work: impl FnOnce() -> T) -> T {
 }
 
 /// How often a race is run.
+#[cfg(target_os = "linux")]
 const RACES: usize = 1_000;
 /// How often at most, where a busy machine lets it be met seldom.
+#[cfg(target_os = "linux")]
 const MOST_RACES: usize = 20 * RACES;
 
 /// H08: what was opened and checked is what runs, whatever its path names at that moment.
