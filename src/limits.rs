@@ -133,7 +133,6 @@ pub const EXEC_TOKEN_CHARS: usize = 16;
 pub const SUN_PATH_BYTES: usize = 103;
 /// Bytes that `sun_path` holds without the NUL.
 #[cfg(not(target_os = "macos"))]
-pub const SUN_PATH_BYTES: usize = 107;
 
 // ---- commands ----
 
@@ -342,3 +341,6 @@ pub const PIPE_BYTES: usize = 64 * 1024;
 pub const SHELL_COMMANDS: usize = 512;
 /// Bytes of a launcher's plan on macOS (ours: over the system's limit of arguments, 1 MiB, and a profile).
 pub const FENCE_PLAN_BYTES: u64 = 2 << 20;
+
+/// Commands of one pipeline: each is a process, a thread and a pipe. ours
+pub const PIPELINE_STAGES: usize = 64;

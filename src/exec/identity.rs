@@ -227,7 +227,10 @@ fn started_by_env(argument: &str) -> Option<&str> {
     let text = split.unwrap_or(argument);
     let is_assignment = |word: &&str| word.contains('=') && !word.starts_with("PATH=");
     let name = text.split([' ', '\t']).filter(|word| !word.is_empty()).find(|word| !is_assignment(word))?;
-    (!name.starts_with('-') && !name.contains('=') && !text.contains(['\\', '\'', '"', '$', '#'])).then_some(name)
+    // A relative path would be looked up from the working directory.
+    let is_found = !name.contains('/') || name.starts_with('/');
+    (is_found && !name.starts_with('-') && !name.contains('=') && !text.contains(['\\', '\'', '"', '$', '#']))
+        .then_some(name)
 }
 
 #[cfg(test)]
@@ -378,7 +381,8 @@ mod tests {
     fn interpreters_of_scripts() {
         let scratch = Scratch::new();
         let (sh, env) = (real("/bin/sh"), real("/usr/bin/env"));
-        let found = |text: &str| interpreters(&scratch.write("tool", text), &|name| (name == "sh").then(|| sh.clone()));
+        let found =
+            |text: &str| interpreters(&scratch.write("tool", text), &|name| name.ends_with("sh").then(|| sh.clone()));
         assert_eq!(found("no line"), Some(vec![]));
         assert_eq!(found("#!/bin/sh\n"), Some(vec![sh.clone()]));
         assert_eq!(found("#! \t/bin/sh\t -e \nx"), Some(vec![sh.clone()]));
@@ -392,11 +396,12 @@ mod tests {
             "#!/nonexistent\n",
             "#!/etc/passwd\n",
             "#!/usr/bin/env\n",
-            "#!/usr/bin/env nosuch\n",
+            "#!/usr/bin/env nothing\n",
             "#!/usr/bin/env -S PATH=/x sh\n",
             "#!/usr/bin/env -S -i sh\n",
             "#!/usr/bin/env -S 'sh' x\n",
             "#!/usr/bin/env -i\n",
+            "#!/usr/bin/env bin/sh\n",
             "#!/bin/sh\0x\n",
         ] {
             assert_eq!(found(text), None, "{text}");

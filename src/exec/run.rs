@@ -2,7 +2,6 @@
 //! nothing left behind. Source: spec exec (e.2) "Running"; cases A149, A150, A168, H07 to H10, H13.
 
 use super::approval::Authorised;
-use super::identity;
 use super::plan::{
     After, BoundFile, Builtin, CwdProblem, Directory, Executable, Nature, Plan, Program, Sink, Stage, Step, Subject,
     Work,
@@ -211,6 +210,10 @@ impl Run<'_> {
 
     /// Starts all stages of a pipeline and follows them until each has ended, as a shell does.
     fn step(&mut self, step: &Step) -> Result<Ended, End> {
+        if step.stages.len() > limits::PIPELINE_STAGES {
+            let most = limits::PIPELINE_STAGES;
+            return Err(End::Failed(format!("a pipeline has at most {most} commands here; split it")));
+        }
         let directory = self.directory(step)?;
         let mut stages = Vec::with_capacity(step.stages.len());
         let mut input: Option<PipeReader> = None;
@@ -436,7 +439,7 @@ impl<'a> Checked<'a> {
     fn of(executable: &'a Executable) -> Option<Self> {
         #[cfg(not(target_os = "macos"))]
         if executable.interpreters.is_empty() {
-            let binary = identity::open_unchanged(&executable.file).ok()??;
+            let binary = super::identity::open_unchanged(&executable.file).ok()??;
             return Some(Self { executable, binary: Some(binary) });
         }
         executable.files().all(BoundFile::is_unchanged).then_some(Self {
@@ -448,9 +451,7 @@ impl<'a> Checked<'a> {
 
     fn start_by(&self) -> spawn::Program<'_> {
         #[cfg(not(target_os = "macos"))]
-        if let Some(binary) = &self.binary
-            && false
-        {
+        if let Some(binary) = &self.binary {
             return spawn::Program::Descriptor(binary.as_fd());
         }
         spawn::Program::Path(&self.executable.file.path)
