@@ -133,6 +133,7 @@ pub const EXEC_TOKEN_CHARS: usize = 16;
 pub const SUN_PATH_BYTES: usize = 103;
 /// Bytes that `sun_path` holds without the NUL.
 #[cfg(not(target_os = "macos"))]
+pub const SUN_PATH_BYTES: usize = 107;
 
 // ---- commands ----
 
