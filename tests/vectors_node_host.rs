@@ -10,6 +10,7 @@ mod support;
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::Guards;
 use openclaw::exec::arguments;
+use openclaw::exec::display;
 use openclaw::exec::document::{DocumentPolicy, Settings};
 use openclaw::exec::matching::SkillBin;
 use openclaw::exec::prepare::PreparedPlans;
@@ -22,6 +23,7 @@ use openclaw::state::audit::AuditLog;
 use openclaw::state::config::Config;
 use openclaw::state::{Environment, StateDir};
 use openclaw::sys::fence::Fencer;
+use openclaw::sys::spawn::is_executable;
 use openclaw::sys::wake::Wake;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -46,21 +48,23 @@ impl Difference {
         self.ours.as_str().unwrap_or_default()
     }
 
-    /// Theirs ran it or did it; we refuse with a message like this.
+    /// Theirs did it; we refuse, with this in the message.
     fn is_refusal(&self, message: &str) -> bool {
         self.what == "refused" && self.ours().contains(message)
     }
 
-    /// Both refuse, each with its own message.
-    fn is_message(&self, theirs: &str, ours: &str) -> bool {
-        self.what == "message" && self.theirs().starts_with(theirs) && self.ours().starts_with(ours)
+    /// Both refuse; these are the beginnings of the messages, or these the reasons in the event.
+    fn is_word(&self, theirs: [&str; 2], ours: [&str; 2]) -> bool {
+        let (message, reason) = (self.what == "message", self.what == "event.payload.reason");
+        (message && self.theirs().starts_with(theirs[0]) && self.ours().starts_with(ours[0]))
+            || (reason && self.theirs() == theirs[1] && self.ours() == ours[1])
     }
 }
 
-/// One case under one setting of `local.trustGatewayApprovals`.
+/// One case, with or without the owner's word that approvals made at the gateway count.
 struct Subject<'a> {
     case: &'a Value,
-    trusted: bool,
+    is_trusted: bool,
 }
 
 impl Subject<'_> {
@@ -68,29 +72,129 @@ impl Subject<'_> {
         self.case["era"] == "2026.1"
     }
 
+    fn input(&self) -> &Value {
+        &self.case["in"]
+    }
+
     fn param(&self, name: &str) -> &Value {
-        &self.case["in"]["params"][name]
+        &self.input()["params"][name]
     }
 
-    /// What the request says of an approval made elsewhere.
+    fn decision(&self) -> &str {
+        self.param("approvalDecision").as_str().unwrap_or_default()
+    }
+
+    /// Whether the request speaks of an approval made elsewhere.
     fn claims(&self) -> bool {
-        matches!(self.param("approvalDecision").as_str(), Some("allow-once" | "allow-always"))
-            || self.param("approved") == true
-            || self.param("approvalSource").is_string()
+        self.decision().starts_with("allow-") || self.param("approved") == true || self.has_source()
     }
 
-    fn policy(&self, name: &str) -> &str {
-        self.case["in"]["approvalsFile"]["agents"]["main"][name].as_str().unwrap_or_default()
+    fn has_source(&self) -> bool {
+        self.param("approvalSource").is_string()
+    }
+
+    fn has_plan(&self) -> bool {
+        self.input()["usesPreparedPlan"] == true
+    }
+
+    fn policy(&self, name: &str) -> &Value {
+        &self.input()["approvalsFile"]["agents"]["main"][name]
     }
 }
 
 type Covers = fn(&Subject<'_>, &Difference) -> bool;
 
-/// Every way in which we are stricter, or say it otherwise, and why.
-const CLASSES: &[(&str, Covers)] = &[];
+const MISS: [&str; 2] = ["SYSTEM_RUN_DENIED: allowlist miss", "allowlist-miss"];
+const REQUIRED: [&str; 2] = ["SYSTEM_RUN_DENIED: approval required", "approval-required"];
+const DENIED: [&str; 2] = ["SYSTEM_RUN_DENIED: user denied", "user-denied"];
+const NO_PLAN: &str = "explicit approval requires matching systemRunPlan";
+const UNBOUND: &str = "approval cannot safely bind";
 
-/// The one thing that runs although the original refuses it: see the reason.
-const RUNS_HERE: &[(&str, Covers)] = &[];
+/// Every way in which we are stricter, or refuse with another word, and why.
+const CLASSES: &[(&str, Covers)] = &[
+    ("an approval counts only with the plan that was approved (A48, A113)", |subject, found| {
+        let is_about_it = match found.what.as_str() {
+            "refused" | "message" => found.ours() == NO_PLAN,
+            "code" => found.ours() == "INVALID_REQUEST",
+            "event.event" | "event.payload" => found.ours.is_null(),
+            _ => false,
+        };
+        subject.is_old() && subject.claims() && is_about_it
+    }),
+    ("a no is final, whoever says it (A113)", |subject, found| {
+        let is_about_it = found.is_refusal(DENIED[0]) || found.is_word(REQUIRED, DENIED) || found.is_word(MISS, DENIED);
+        subject.decision() == "deny" && is_about_it
+    }),
+    ("an approval made at the gateway does not count until the owner says so (A113)", |subject, found| {
+        let is_about_it = found.is_refusal(REQUIRED[0]) || (subject.has_source() && found.is_word(MISS, REQUIRED));
+        !subject.is_trusted && subject.has_plan() && subject.claims() && is_about_it
+    }),
+    ("a text that was not understood is approved by a person who sees it, and nobody else", |subject, found| {
+        let is_refusal = found.is_refusal(REQUIRED[0]) && found.ours().contains("the text was not understood");
+        subject.has_plan()
+            && subject.claims()
+            && (is_refusal || (subject.has_source() && found.is_word(MISS, REQUIRED)))
+    }),
+    ("what an approval cannot be bound to is not prepared (A108)", |_, found| {
+        (found.what == "prepare" && found.ours().contains(UNBOUND)) || found.is_refusal(UNBOUND)
+    }),
+    ("where the policy asks nobody, nobody's approval counts", |subject, found| {
+        subject.policy("ask") == "off" && subject.claims() && found.is_refusal(MISS[0])
+    }),
+    (
+        "only the answer to a question under an allowlist is stored, and for the program alone (A72)",
+        |subject, found| {
+            let entries = |value: &Value| value.as_array().cloned().unwrap_or_default();
+            let (theirs, ours) = (entries(&found.theirs), entries(&found.ours));
+            let is_stored = |entry: &Value| ours.contains(entry);
+            found.what == "allowlist"
+                && subject.decision() == "allow-always"
+                && ours.iter().all(|entry| theirs.contains(entry))
+                && theirs.iter().all(|entry| is_stored(entry) || entry["source"] == "allow-always")
+        },
+    ),
+    ("the configuration tightens the document", |subject, found| {
+        subject.is_old() && subject.input()["config"]["tools"].is_object() && found.is_refusal("SYSTEM_RUN_D")
+    }),
+    ("argv is text; nothing else is turned into it (A92)", |subject, found| {
+        subject.is_old() && found.is_refusal("it must be an array of strings")
+    }),
+    ("a variable that must not be set refuses the run (A94, A95)", |subject, found| {
+        subject.is_old() && found.is_refusal(" rejected (")
+    }),
+    ("a text that is claimed must be the command's (A76)", |subject, found| {
+        subject.is_old() && found.is_refusal("rawCommand does not match command")
+    }),
+    ("parameters that are no object have an answer (A57)", |_, found| {
+        let is_accident = found.theirs().is_empty() || found.theirs().starts_with("TypeError: ");
+        is_accident && matches!(found.what.as_str(), "message" | "code")
+    }),
+    ("what cannot be executed is no program", |_, found| {
+        let is_program = |path: &str| std::path::Path::new(path).is_file() && is_executable(path.as_ref());
+        found.what.starts_with("payload.bins.") && found.ours.is_null() && !is_program(found.theirs())
+    }),
+    ("an edit that loosens the policy needs its owner (A53)", |subject, found| {
+        !subject.is_trusted && found.is_refusal("this edit loosens the policy")
+    }),
+    ("the document has its own place and its own bytes", |_, found| {
+        matches!(found.what.as_str(), "payload.path" | "payload.hash" | "payload.file.local")
+    }),
+    ("which script is missing is not told apart from other things that cannot be bound", |_, found| {
+        found.what == "message" && found.theirs().ends_with("script operand") && found.ours().contains(UNBOUND)
+    }),
+    ("a program that is a script is bound by its content, whatever its name", |_, found| {
+        found.what.ends_with("plan.mutableFileOperand") && found.theirs.is_null() && found.ours["argvIndex"] == 0
+    }),
+];
+
+/// The one thing that runs although the original refuses it: by no rule, but since it cannot note the
+/// use of an entry. By the catalogue's row A55, `*` is for callers who name no agent.
+const RUNS_HERE: &[(&str, Covers)] = &[("the use of an entry for every agent can be noted here", |subject, found| {
+    let message = found.theirs["error"]["message"].as_str().unwrap_or_default();
+    message == "SYSTEM_RUN_DENIED: approval state could not be persisted"
+        && subject.param("agentId").is_null()
+        && subject.input()["approvalsFile"]["agents"]["*"]["allowlist"].is_array()
+})];
 
 /// A command line's world: the fixture's files, and a state directory of one case.
 struct World<'a> {
@@ -104,14 +208,14 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(fixture: &'a Fixture, case: &Value, trusted: bool) -> Self {
+    fn new(fixture: &'a Fixture, case: &Value, is_trusted: bool) -> Self {
         let directory = PathBuf::from(fixture.path("state"));
         let _ = std::fs::remove_dir_all(&directory);
         let environment = || Environment { state_dir: Some(directory.clone()), ..Environment::default() };
         let state = StateDir::locate(&environment()).unwrap();
         state.prepare().unwrap();
         let input = &case["in"];
-        if let Some(file) = text_of(fixture, &document_of(case, trusted)) {
+        if let Some(file) = text_of(fixture, &document_of(case, is_trusted)) {
             write_private(&state.approvals(), &file);
         }
         write_private(state.config(), &input["config"].to_string());
@@ -132,7 +236,14 @@ impl<'a> World<'a> {
             policy_editor: Some(PolicyEditor { document: Arc::clone(&document), person: None }),
             requester: "the vectors".into(),
         };
-        Self { fixture, directory, commands, document, prepared: PreparedPlans::default(), their_hash: Mutex::default() }
+        Self {
+            fixture,
+            directory,
+            commands,
+            document,
+            prepared: PreparedPlans::default(),
+            their_hash: Mutex::default(),
+        }
     }
 
     /// Result and events, as the vectors write them.
@@ -226,7 +337,7 @@ fn write_private(path: &std::path::Path, text: &str) {
 
 /// The approvals document of a case: with the newer original's defaults where it is of that era, and
 /// with the owner's word on what comes from outside.
-fn document_of(case: &Value, trusted: bool) -> Value {
+fn document_of(case: &Value, is_trusted: bool) -> Value {
     let mut file = case["in"]["approvalsFile"].clone();
     if file.is_null() {
         return file;
@@ -236,7 +347,7 @@ fn document_of(case: &Value, trusted: bool) -> Value {
         defaults.as_object_mut().unwrap().extend(file["defaults"].as_object().cloned().unwrap_or_default());
         file["defaults"] = defaults;
     }
-    if trusted {
+    if is_trusted {
         file["local"] = json!({"trustGatewayApprovals": true, "remoteEdits": "allow"});
     }
     file
@@ -274,7 +385,8 @@ fn is_message(theirs: &str, ours: &str) -> bool {
 
 /// Notes each member in which two objects differ.
 fn compare(what: &str, theirs: &Value, ours: &Value, found: &mut Vec<Difference>) {
-    let names: BTreeSet<&String> = [theirs, ours].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+    let names: BTreeSet<&String> =
+        [theirs, ours].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
     for name in names {
         let (theirs, ours) = (&theirs[name], &ours[name]);
         let is_same = match (name.as_str(), theirs, ours) {
@@ -286,7 +398,8 @@ fn compare(what: &str, theirs: &Value, ours: &Value, found: &mut Vec<Difference>
             ("error" | "output", Value::String(theirs), Value::String(ours))
                 if theirs.contains("launch or output") || theirs.starts_with("spawn ") =>
             {
-                !ours.is_empty() && theirs.split(" (os reported").next() == Some(ours) || !theirs.contains("os reported")
+                !ours.is_empty() && theirs.split(" (os reported").next() == Some(ours)
+                    || !theirs.contains("os reported")
             }
             ("runId", Value::String(theirs), Value::String(ours)) if theirs == "<uuid>" => ours.len() == 36,
             _ => is_text(theirs, ours),
@@ -319,9 +432,38 @@ fn is_edit(case: &Value) -> bool {
     case["in"]["command"].as_str().is_some_and(|command| command.starts_with(name::EXEC_APPROVALS))
 }
 
+/// What the older original would say today: words and members that only its successor has.
+fn modernised(case: &Value) -> Value {
+    let mut out = case["out"].clone();
+    if case["era"] != "2026.1" {
+        return out;
+    }
+    let message = out["result"]["error"]["message"].as_str().unwrap_or_default();
+    if message.starts_with("SYSTEM_RUN_") || message.starts_with("PERMISSION_MISSING") {
+        out["result"]["error"]["code"] = "SYSTEM_RUN_DENIED".into();
+    }
+    let words = case["in"]["params"]["command"].as_array().cloned().unwrap_or_default();
+    let words: Vec<String> = words.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let is_overdue = |of: &Value| of["timedOut"] == true;
+    if is_overdue(&out["result"]["payload"]) {
+        out["result"]["payload"]["exitCode"] = 124.into();
+    }
+    for event in out["events"].as_array_mut().into_iter().flatten() {
+        let payload = &mut event["payload"];
+        payload["suppressNotifyOnExit"] = false.into();
+        if case["in"]["params"]["rawCommand"].is_string() {
+            payload["command"] = display::canonical(&words).into();
+        }
+        if is_overdue(payload) {
+            payload["exitCode"] = 124.into();
+        }
+    }
+    out
+}
+
 /// Runs one case; none when it cannot be told how.
 fn differences(world: &World<'_>, subject: &Subject<'_>) -> Option<Vec<Difference>> {
-    let (case, out) = (subject.case, &subject.case["out"]);
+    let (case, out) = (subject.case, &modernised(subject.case));
     let mut params = world.text(&case["in"]["params"]);
     let mut found = Vec::new();
     let command = case["in"]["command"].as_str().unwrap();
@@ -365,7 +507,9 @@ fn differences(world: &World<'_>, subject: &Subject<'_>) -> Option<Vec<Differenc
     }
     let text = |result: &Value, member: &str| result["error"][member].as_str().unwrap_or_default().to_owned();
     match (theirs["ok"] == true, ours["ok"] == true) {
-        (false, true) => found.push(Difference { what: "ran".into(), theirs: theirs.clone(), ours: ours["payload"].clone() }),
+        (false, true) => {
+            found.push(Difference { what: "ran".into(), theirs: theirs.clone(), ours: ours["payload"].clone() })
+        }
         (true, false) => {
             found.push(Difference { what: "refused".into(), theirs: true.into(), ours: text(&ours, "message").into() });
             assert_eq!(before, world.allowlist(), "{}: a refused run leaves a trace", case["id"]);
@@ -412,17 +556,17 @@ fn vectors_node_host() {
     let cases = cases("node-host.jsonl");
     let mut used = BTreeSet::new();
     let (mut equal, mut stricter, mut failed) = (0, 0, Vec::new());
-    for trusted in [true, false] {
+    for is_trusted in [true, false] {
         let mut world: Option<World<'_>> = None;
         for case in cases.iter().filter(|case| case["fn"] != "node-connect-options") {
             let id = case["id"].as_str().unwrap();
-            let subject = Subject { case, trusted };
+            let subject = Subject { case, is_trusted };
             // The editing cases are one story.
             let goes_on = is_edit(case) && case["in"]["approvalsFile"].is_null();
             if !goes_on {
                 drop(world.take());
             }
-            let world = world.get_or_insert_with(|| World::new(&fixture, case, trusted));
+            let world = world.get_or_insert_with(|| World::new(&fixture, case, is_trusted));
             let Some(found) = differences(world, &subject) else {
                 println!("{id}: not run: what was done to the plan is not in the vector");
                 continue;
@@ -434,10 +578,13 @@ fn vectors_node_host() {
                     Some((reason, _)) => {
                         is_equal = false;
                         used.insert(*reason);
-                        println!("{id}: ours is stricter: {reason}");
+                        println!(
+                            "{id}: ours is {}: {reason}",
+                            if difference.what == "ran" { "other" } else { "stricter" }
+                        );
                     }
                     None => failed.push(format!(
-                        "{id} {trusted} {}: {}: {} but {}",
+                        "{id} {is_trusted} {}: {}: {} but {}",
                         case["in"]["desc"], difference.what, difference.theirs, difference.ours
                     )),
                 }
@@ -447,6 +594,14 @@ fn vectors_node_host() {
     }
     println!("{} cases, each with trust and without: {equal} equal, {stricter} stricter", cases.len());
     assert!(failed.is_empty(), "{} differences:\n{}", failed.len(), failed.join("\n"));
+    let unused: Vec<&str> = [CLASSES, RUNS_HERE]
+        .concat()
+        .iter()
+        .map(|(reason, _)| *reason)
+        .filter(|reason| !used.contains(reason))
+        .collect();
+    let are_ours = std::env::var_os("OPENCLAW_VECTORS_DIR").is_none();
+    assert!(!are_ours || unused.is_empty(), "no case needs: {unused:?}");
 }
 
 /// `node-connect-options`: as what a node introduces itself.

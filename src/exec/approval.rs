@@ -243,6 +243,11 @@ enum Claim {
 impl Claim {
     /// Reads it; a gateway's claim must name the plan that it is about. Source: exec e.2.
     fn read(request: &RunRequest, origin: Origin, plan: &Plan) -> Result<Self, Refusal> {
+        if origin == Origin::Gateway
+            && request.system_run_plan.as_ref().is_some_and(|carried| !prepare::is_plan(carried))
+        {
+            return Err(Refusal::invalid("systemRunPlan invalid"));
+        }
         let decision = request.approval_decision.as_deref().and_then(Decision::from_word);
         if decision == Some(Decision::Deny) {
             return Ok(Self::Denied);
@@ -262,7 +267,6 @@ impl Claim {
         }
         let what = if claim == Self::NobodyAnswered { "approvalSource" } else { "explicit approval" };
         match &request.system_run_plan {
-            Some(carried) if !carried.is_object() => Err(Refusal::invalid("systemRunPlan invalid")),
             Some(carried) if !prepare::carries(carried, plan) => {
                 Err(Refusal::invalid(format!("{what} requires matching systemRunPlan")))
             }
@@ -295,13 +299,11 @@ impl Judged<'_> {
             return Err(user_denied());
         }
         if plan.needs_screen_recording && !context.screen_recording {
-            return Err(Refusal {
-                code: "UNAVAILABLE",
-                message: "PERMISSION_MISSING: screenRecording".to_owned(),
-                reason: Some("permission:screenRecording"),
-            });
+            return Err(Refusal::denied("permission:screenRecording", "PERMISSION_MISSING: screenRecording"));
         }
         let rule = match verdict {
+            // Where an approver was waited for in vain, less may hold than where nobody is needed.
+            Verdict::Run(_) if claim == Claim::NobodyAnswered => self.after_no_answer_elsewhere()?,
             Verdict::Run(rule) => rule,
             Verdict::Ask(offer) => match offer.for_a_while.then(|| context.guards.grants.covers(plan)).flatten() {
                 Some(grant) => grant,
@@ -359,7 +361,7 @@ impl Judged<'_> {
         let (decision, rule) = if self.believes(&claim) {
             match claim {
                 Claim::Approved(decision) => (decision, format!("{} at the gateway", decision.word())),
-                _ => return self.without_answer(self.after_no_answer_elsewhere(), "nobody answered at the gateway"),
+                _ => return self.after_no_answer_elsewhere(),
             }
         } else {
             let why = offer.why.clone();
@@ -523,8 +525,12 @@ impl Judged<'_> {
 
     /// The same for a gateway whose approver did not answer: never looser than the policy.
     /// Source: spec exec (c.4) "approvalSource: ask-fallback".
-    fn after_no_answer_elsewhere(&self) -> Rules {
-        self.unasked(self.rules.policy.security.min(self.rules.policy.ask_fallback))
+    fn after_no_answer_elsewhere(&self) -> Result<String, Refusal> {
+        let fallback = self.unasked(self.rules.policy.security.min(self.rules.policy.ask_fallback));
+        match policy::decide(self.plan, &fallback) {
+            Verdict::Deny(refusal) => Err(refusal),
+            _ => self.without_answer(fallback, "nobody answered at the gateway"),
+        }
     }
 
     fn unasked(&self, security: Security) -> Rules {
@@ -541,9 +547,7 @@ impl Judged<'_> {
                 self.plan.verify()?;
                 Ok(format!("askFallback={word}, {rule}"))
             }
-            Verdict::Ask(_) => Err(policy::approval_required(why)),
-            Verdict::Deny(_) if fallback.policy.security == Security::Deny => Err(policy::approval_required(why)),
-            Verdict::Deny(refusal) => Err(refusal),
+            Verdict::Ask(_) | Verdict::Deny(_) => Err(policy::approval_required(why)),
         }
     }
 
@@ -551,6 +555,10 @@ impl Judged<'_> {
     fn nobody(&self, claim: Claim, why: &str) -> String {
         let why = text::visible(why);
         match claim {
+            Claim::Approved(_) if self.rules.policy.trust_gateway_approvals => format!(
+                "nobody can be asked here ({why}), and the approval made at the gateway is of no plan that was prepared \
+                 here a short time ago and not used since"
+            ),
             Claim::Approved(_) => format!(
                 "nobody can be asked here ({why}), and an approval made at the gateway does not count here unless \
                  the approvals document says \"local\": {{\"trustGatewayApprovals\": true}}"
