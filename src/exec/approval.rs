@@ -208,9 +208,11 @@ pub fn authorise(
     person: &dyn Person,
     withdrawn: &Wake,
 ) -> Result<Authorised, Refusal> {
-    let plan = analysis::analyse(request, context.host)?;
+    let mut plan = analysis::analyse(request, context.host)?;
     let claim = Claim::read(request, context.origin, &plan)?;
     let rules = context.policy.rules(plan.agent_id.as_deref()).tightened_by(request);
+    // Before it is redeemed.
+    let argv0 = context.prepared.and_then(|prepared| prepared.argv0(&plan, &rules.policy));
     let judged = Judged { plan: &plan, rules: &rules, context };
     let allowed = judged.judge(claim, person, withdrawn).and_then(|rule| Ok((judged.enclose()?, rule)));
     let rule = allowed.as_ref().map(|(_, rule)| rule.as_str());
@@ -218,6 +220,9 @@ pub fn authorise(
     let (enclosure, rule) = allowed?;
     let ticket =
         noted.map_err(|error| Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}")))?;
+    if let Some(name) = argv0 {
+        analysis::restore_argv0(&mut plan, &name, context.host);
+    }
     let guards = Arc::clone(context.guards);
     Ok(Authorised { plan, rule, open_files: context.host.open_files, enclosure, guards, ticket })
 }
