@@ -4,6 +4,7 @@ use super::analysis::{self, Host};
 use super::display;
 use super::fence;
 use super::grants::Grants;
+use super::matching::SkillBin;
 use super::plan::{NotUnderstood, Plan, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
@@ -19,7 +20,7 @@ use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
 #[derive(Clone, Debug)]
@@ -90,6 +91,11 @@ pub trait PolicySource: Send + Sync {
 
     /// Why nothing at all may start now. Asked at each decision, and again right before the start.
     fn paused(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Where the programs of the gateway's skills are kept; none where no policy counts on them.
+    fn skills(&self) -> Option<&Mutex<Vec<SkillBin>>> {
         None
     }
 

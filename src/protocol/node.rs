@@ -42,6 +42,8 @@ pub mod name {
     pub const EXEC_STARTED: &str = "exec.started";
     /// Load of the node's machine.
     pub const HOST_STATS: &str = "node.host.stats";
+    /// Node to gateway: which programs its skills have.
+    pub const SKILLS_BINS: &str = "skills.bins";
 }
 
 /// What a node offers: `caps`, `commands`, `permissions` of `connect`.
