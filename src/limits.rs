@@ -345,3 +345,11 @@ pub const FENCE_PLAN_BYTES: u64 = 2 << 20;
 
 /// Commands of one pipeline: each is a process, a thread and a pipe. ours
 pub const PIPELINE_STAGES: usize = 64;
+// ---- skills ----
+
+/// How long the gateway's answer to `skills.bins` holds. spec: exec f.4
+pub const SKILLS_TTL: Duration = Duration::from_secs(90);
+/// How long that answer is waited for. ours
+pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
+/// Names of it that count. ours
+pub const SKILL_BINS: usize = 1_024;

@@ -6,6 +6,7 @@ use openclaw::client::{
 };
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::{Guards, PolicySource};
+use openclaw::exec::document::{DocumentPolicy, Settings};
 use openclaw::exec::policy::Rules;
 use openclaw::identity::device::{self, DeviceKey};
 use openclaw::identity::envelope::prove_answer;
@@ -15,7 +16,7 @@ use openclaw::node::{self, ExecHost, NodeError, NodeOptions};
 use openclaw::protocol::connect::{ClientInfo, DevicePayload, PayloadForm, device_payload};
 use openclaw::protocol::exec_host::{Request, parse_line};
 use openclaw::protocol::policy::{Ask, Fence, Security};
-use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
+use openclaw::state::approvals::{AllowEntry, ApprovalsDocument, EffectivePolicy};
 use openclaw::state::audit::AuditLog;
 use openclaw::state::pins::GatewayPins;
 use openclaw::state::{Environment, StateDir};
@@ -27,7 +28,7 @@ use openclaw::transport::{http, stream::Stream};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -374,6 +375,15 @@ fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError>
 }
 
 fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
+    with_policy(Arc::new(RunsAll), exec_host, script, test)
+}
+
+fn with_policy(
+    policy: Arc<dyn PolicySource>,
+    exec_host: ExecHost,
+    script: Script,
+    test: impl FnOnce(Script),
+) -> Result<(), NodeError> {
     let options = NodeOptions {
         endpoint: script.endpoint(),
         client: NodeOptions::headless("a test".to_owned(), "i-1".to_owned()),
@@ -382,7 +392,7 @@ fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) 
         tokens: None,
         pins: None,
         host: Host::of_this_process(None),
-        policy: Arc::new(RunsAll),
+        policy,
         exec_host,
         policy_editor: None,
     };
@@ -570,6 +580,48 @@ fn a_node_waits_after_pairing_required_and_ends_after_a_wrong_token() {
         assert!(seat.read().is_err());
     });
     assert!(matches!(ended, Err(NodeError::Login(ConnectError::Refused(_)))));
+}
+
+/// The programs of the gateway's skills run unasked where the policy says so; a gateway that does not
+/// name them any more changes nothing.
+#[test]
+fn skills_are_asked_for_once_a_connection_and_kept() {
+    let scratch = Scratch::new("skills");
+    let state = Environment { state_dir: Some(scratch.0.join("state")), ..Environment::default() };
+    let state = StateDir::locate(&state).unwrap();
+    state.prepare().unwrap();
+    let document = r#"{"version": 1, "defaults": {"ask": "off", "autoAllowSkills": true}}"#;
+    std::fs::write(state.approvals(), document).unwrap();
+    std::fs::set_permissions(state.approvals(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
+    let document = Arc::new(ApprovalsDocument::new(&state));
+    let policy = DocumentPolicy { document, trusts_agent: false, settings: Settings::default() };
+    with_policy(Arc::new(policy), ExecHost::Local(Arc::new(guards)), Script::new(), |script| {
+        for (round, skills, uname_runs) in [
+            (0, json!({"not": "understood"}), false),
+            (1, json!({"bins": ["uname", "/usr/bin/id", "no-such-program"]}), true),
+            (2, json!({"not": "understood"}), true),
+        ] {
+            let (mut seat, node) = script.logged_in();
+            for (number, (program, runs)) in [("uname", uname_runs), ("id", false)].into_iter().enumerate() {
+                let key = format!("{round}-{number}");
+                seat.invoke(&node, &key, "system.run", &json!({"command": [program]}).to_string(), 10_000, &key);
+                if number == 0 {
+                    let mut frame = seat.read().unwrap();
+                    while frame["method"] != "skills.bins" {
+                        assert_eq!(frame["params"]["event"], "node.host.stats");
+                        frame = seat.read().unwrap();
+                    }
+                    seat.send(&json!({"type": "res", "id": frame["id"], "ok": true, "payload": skills}));
+                }
+                let (method, event) = seat.request();
+                let expected = if runs { "exec.finished" } else { "exec.denied" };
+                assert_eq!((method.as_str(), &event["event"]), ("node.event", &json!(expected)), "{key} {event}");
+                assert_eq!(seat.result()["ok"], runs, "{key}");
+            }
+        }
+    })
+    .unwrap();
 }
 
 fn app_at(socket: &Path) -> ExecHost {

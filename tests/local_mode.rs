@@ -83,7 +83,9 @@ fn status_and_nodes_show_the_one_node_with_what_it_may_do() {
     }
     let status = scratch.mac_debug(&["status"]);
     assert_eq!(status.code, Some(0), "{status:?}");
-    assert!(scratch.mac_debug(&["status", "--json"]).json().is_object());
+    assert!(status.stdout.contains("\nfence      state, by: "), "{status:?}");
+    let status = scratch.mac_debug(&["status", "--json"]).json();
+    assert!(status["fence"].is_string() && status["grants"] == 0, "{status}");
     let found = scratch.mac_debug(&["invoke", "system.which", r#"{"bins":["sh","no-such-program"]}"#, "--json"]).json();
     assert!(found.to_string().contains("/sh") && !found.to_string().contains("no-such-program"), "{found}");
     let pending = scratch.mac_debug(&["pair", "list", "--json"]).json();

@@ -5,7 +5,7 @@
 //! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
 use super::connections::{Connections, Listening, is_own_user, send};
-use crate::exec::grants::Grants;
+use crate::exec::approval::Guards;
 use crate::limits;
 use crate::protocol::policy::Refusal;
 use crate::protocol::{strict, text};
@@ -26,24 +26,29 @@ const NAME: &str = "control";
 
 /// What the verbs look at and tighten.
 pub struct Controls {
-    /// This app's grants.
-    pub grants: Arc<Grants>,
+    /// This app's grants, and what its commands are fenced by.
+    pub guards: Arc<Guards>,
 }
 
 /// Answers a request with the members beside `ok`.
 type Verb = fn(&Controls, &Value) -> Result<Value, Refusal>;
 
 /// By `type`. Nothing in here may loosen anything.
-const VERBS: &[(&str, Verb)] = &[("grants.list", list_grants), ("grants.revoke", revoke_grants)];
+const VERBS: &[(&str, Verb)] = &[("status", status), ("grants.list", list_grants), ("grants.revoke", revoke_grants)];
+
+fn status(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
+    let Guards { fencer, grants, .. } = &*controls.guards;
+    Ok(json!({"fence": fencer.mechanism(), "grants": grants.list().len()}))
+}
 
 fn list_grants(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
-    Ok(json!({"grants": controls.grants.list()}))
+    Ok(json!({"grants": controls.guards.grants.list()}))
 }
 
 fn revoke_grants(controls: &Controls, request: &Value) -> Result<Value, Refusal> {
     let id = request.get("id").and_then(Value::as_str);
     let id = id.ok_or_else(|| Refusal::invalid("`id` must be the id of a grant, or \"all\""))?;
-    Ok(json!({"revoked": controls.grants.revoke(id)}))
+    Ok(json!({"revoked": controls.guards.grants.revoke(id)}))
 }
 
 /// Serves `lease` from now on, until the answer is dropped.
@@ -129,6 +134,8 @@ mod tests {
     use crate::exec::approval::Span;
     use crate::exec::grants::tests::plan;
     use crate::state::Environment;
+    use crate::state::audit::AuditLog;
+    use crate::sys::fence::Fencer;
     use std::os::unix::fs::DirBuilderExt;
 
     #[test]
@@ -137,16 +144,19 @@ mod tests {
         std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
         let variables = [("OPENCLAW_STATE_DIR".into(), directory.clone().into())];
         let state = StateDir::locate(&Environment::from_variables(None, variables).unwrap()).unwrap();
-        let grants = Arc::<Grants>::default();
+        let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
+        let grants = Arc::clone(&guards.grants);
         grants.add(&plan("echo \u{1b}[2J"), Span::Session);
         grants.add(&plan("id"), Span::Minutes);
         let lease = SocketLease::bind(&state.control_socket()).unwrap();
-        let listening = start(lease, Controls { grants: Arc::clone(&grants) }).unwrap();
+        let listening = start(lease, Controls { guards: Arc::new(guards) }).unwrap();
         let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
         let expected = json!({"id": "1", "agentId": "main", "sessionKey": "s", "command": "echo $'\\u{1B}[2J'",
             "span": "this session", "remainingMs": answer["grants"][0]["remainingMs"], "uses": 0});
         assert_eq!((answer["grants"].as_array().unwrap().len(), &answer["grants"][0]), (2, &expected));
         assert!(answer["grants"][0]["remainingMs"].as_u64().unwrap() > 1_000_000);
+        let status = ask(&state, &json!({"type": "status"})).unwrap();
+        assert!(status["fence"].as_str().unwrap().starts_with("none (a test)") && status["grants"] == 2, "{status}");
         let ended = ask(&state, &json!({"type": "grants.revoke", "id": "1"})).unwrap();
         assert_eq!((&ended["revoked"], grants.list().len()), (&json!(1), 1));
         let refusal = ask(&state, &json!({"type": "grants.add"})).unwrap_err();

@@ -94,7 +94,7 @@ impl AppHost {
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards))),
             person: Arc::clone(&person),
         };
-        let controls = Controls { grants: Arc::clone(&guards.grants) };
+        let controls = Controls { guards };
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;

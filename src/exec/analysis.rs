@@ -197,7 +197,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
 
 /// What the program saw as its own name before a plan put its path there. Believed only of a name that
 /// leads to the same program now.
-fn restore_argv0(plan: &mut Plan, name: &str, host: &Host) {
+pub(super) fn restore_argv0(plan: &mut Plan, name: &str, host: &Host) {
     if host.resolve(name, &plan.cwd) != plan.executable {
         return;
     }

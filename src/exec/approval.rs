@@ -4,6 +4,7 @@ use super::analysis::{self, Host};
 use super::display;
 use super::fence;
 use super::grants::Grants;
+use super::matching::SkillBin;
 use super::plan::{NotUnderstood, Plan, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
@@ -19,7 +20,7 @@ use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
 #[derive(Clone, Debug)]
@@ -90,6 +91,11 @@ pub trait PolicySource: Send + Sync {
 
     /// Why nothing at all may start now. Asked at each decision, and again right before the start.
     fn paused(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Where the programs of the gateway's skills are kept; none where no policy counts on them.
+    fn skills(&self) -> Option<&Mutex<Vec<SkillBin>>> {
         None
     }
 
@@ -208,9 +214,11 @@ pub fn authorise(
     person: &dyn Person,
     withdrawn: &Wake,
 ) -> Result<Authorised, Refusal> {
-    let plan = analysis::analyse(request, context.host)?;
+    let mut plan = analysis::analyse(request, context.host)?;
     let claim = Claim::read(request, context.origin, &plan)?;
     let rules = context.policy.rules(plan.agent_id.as_deref()).tightened_by(request);
+    // Before it is redeemed.
+    let argv0 = context.prepared.and_then(|prepared| prepared.argv0(&plan, &rules.policy));
     let judged = Judged { plan: &plan, rules: &rules, context };
     let allowed = judged.judge(claim, person, withdrawn).and_then(|rule| Ok((judged.enclose()?, rule)));
     let rule = allowed.as_ref().map(|(_, rule)| rule.as_str());
@@ -218,6 +226,9 @@ pub fn authorise(
     let (enclosure, rule) = allowed?;
     let ticket =
         noted.map_err(|error| Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}")))?;
+    if let Some(name) = argv0 {
+        analysis::restore_argv0(&mut plan, &name, context.host);
+    }
     let guards = Arc::clone(context.guards);
     Ok(Authorised { plan, rule, open_files: context.host.open_files, enclosure, guards, ticket })
 }
@@ -243,6 +254,11 @@ enum Claim {
 impl Claim {
     /// Reads it; a gateway's claim must name the plan that it is about. Source: exec e.2.
     fn read(request: &RunRequest, origin: Origin, plan: &Plan) -> Result<Self, Refusal> {
+        if origin == Origin::Gateway
+            && request.system_run_plan.as_ref().is_some_and(|carried| !prepare::is_plan(carried))
+        {
+            return Err(Refusal::invalid("systemRunPlan invalid"));
+        }
         let decision = request.approval_decision.as_deref().and_then(Decision::from_word);
         if decision == Some(Decision::Deny) {
             return Ok(Self::Denied);
@@ -262,7 +278,6 @@ impl Claim {
         }
         let what = if claim == Self::NobodyAnswered { "approvalSource" } else { "explicit approval" };
         match &request.system_run_plan {
-            Some(carried) if !carried.is_object() => Err(Refusal::invalid("systemRunPlan invalid")),
             Some(carried) if !prepare::carries(carried, plan) => {
                 Err(Refusal::invalid(format!("{what} requires matching systemRunPlan")))
             }
@@ -295,13 +310,11 @@ impl Judged<'_> {
             return Err(user_denied());
         }
         if plan.needs_screen_recording && !context.screen_recording {
-            return Err(Refusal {
-                code: "UNAVAILABLE",
-                message: "PERMISSION_MISSING: screenRecording".to_owned(),
-                reason: Some("permission:screenRecording"),
-            });
+            return Err(Refusal::denied("permission:screenRecording", "PERMISSION_MISSING: screenRecording"));
         }
         let rule = match verdict {
+            // Where an approver was waited for in vain, less may hold than where nobody is needed.
+            Verdict::Run(_) if claim == Claim::NobodyAnswered => self.after_no_answer_elsewhere()?,
             Verdict::Run(rule) => rule,
             Verdict::Ask(offer) => match offer.for_a_while.then(|| context.guards.grants.covers(plan)).flatten() {
                 Some(grant) => grant,
@@ -359,7 +372,7 @@ impl Judged<'_> {
         let (decision, rule) = if self.believes(&claim) {
             match claim {
                 Claim::Approved(decision) => (decision, format!("{} at the gateway", decision.word())),
-                _ => return self.without_answer(self.after_no_answer_elsewhere(), "nobody answered at the gateway"),
+                _ => return self.after_no_answer_elsewhere(),
             }
         } else {
             let why = offer.why.clone();
@@ -523,8 +536,12 @@ impl Judged<'_> {
 
     /// The same for a gateway whose approver did not answer: never looser than the policy.
     /// Source: spec exec (c.4) "approvalSource: ask-fallback".
-    fn after_no_answer_elsewhere(&self) -> Rules {
-        self.unasked(self.rules.policy.security.min(self.rules.policy.ask_fallback))
+    fn after_no_answer_elsewhere(&self) -> Result<String, Refusal> {
+        let fallback = self.unasked(self.rules.policy.security.min(self.rules.policy.ask_fallback));
+        match policy::decide(self.plan, &fallback) {
+            Verdict::Deny(refusal) => Err(refusal),
+            _ => self.without_answer(fallback, "nobody answered at the gateway"),
+        }
     }
 
     fn unasked(&self, security: Security) -> Rules {
@@ -541,9 +558,7 @@ impl Judged<'_> {
                 self.plan.verify()?;
                 Ok(format!("askFallback={word}, {rule}"))
             }
-            Verdict::Ask(_) => Err(policy::approval_required(why)),
-            Verdict::Deny(_) if fallback.policy.security == Security::Deny => Err(policy::approval_required(why)),
-            Verdict::Deny(refusal) => Err(refusal),
+            Verdict::Ask(_) | Verdict::Deny(_) => Err(policy::approval_required(why)),
         }
     }
 
@@ -551,6 +566,10 @@ impl Judged<'_> {
     fn nobody(&self, claim: Claim, why: &str) -> String {
         let why = text::visible(why);
         match claim {
+            Claim::Approved(_) if self.rules.policy.trust_gateway_approvals => format!(
+                "nobody can be asked here ({why}), and the approval made at the gateway is of no plan that was prepared \
+                 here a short time ago and not used since"
+            ),
             Claim::Approved(_) => format!(
                 "nobody can be asked here ({why}), and an approval made at the gateway does not count here unless \
                  the approvals document says \"local\": {{\"trustGatewayApprovals\": true}}"

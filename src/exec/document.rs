@@ -73,6 +73,10 @@ impl PolicySource for DocumentPolicy {
         self.document.is_paused().then_some(pause::SENTENCE)
     }
 
+    fn skills(&self) -> Option<&Mutex<Vec<SkillBin>>> {
+        self.document.wants_skills().then_some(&self.settings.skills)
+    }
+
     fn add_allow_always(
         &self,
         agent: Option<&str>,

@@ -131,6 +131,13 @@ fn snapshot(policy: &EffectivePolicy) -> Value {
     })
 }
 
+/// Whether `carried`, the `systemRunPlan` of a request, has a plan's form.
+pub fn is_plan(carried: &Value) -> bool {
+    let words = carried.get("argv").and_then(Value::as_array);
+    words.is_some_and(|words| !words.is_empty() && words.iter().all(Value::is_string))
+        && carried.get("commandText").is_some_and(Value::is_string)
+}
+
 /// Whether `carried`, the `systemRunPlan` of a request, is the plan that this request makes.
 /// Source: spec exec (e.2) "plan equals request".
 pub fn carries(carried: &Value, plan: &Plan) -> bool {

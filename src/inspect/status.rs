@@ -1,6 +1,7 @@
 //! `mac-debug status`
 
 use super::{InspectError, Target, call};
+use crate::app::control;
 use crate::gateway::scope;
 use crate::state::InstanceLock;
 use crate::state::approvals::ApprovalsDocument;
@@ -30,6 +31,7 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
         }
         Err(error) => json!({"reachable": false, "why": error.to_string()}),
     };
+    let app = control::ask(state, &json!({"type": "status"})).unwrap_or_default();
     Ok(json!({
         "stateDir": state.root(),
         "config": state.config(),
@@ -37,6 +39,8 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
         "port": target.config.port,
         "auth": target.secret_kind(),
         "app": holder(state.app_lock()),
+        "fence": app.get("fence"),
+        "grants": app.get("grants"),
         "gatewayLock": holder(state.gateway_lock()),
         "execSocket": {"path": state.exec_socket(), "present": state.exec_socket().exists()},
         "gateway": gateway,
@@ -45,6 +49,7 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
             "security": policy.security.word(),
             "ask": policy.ask.word(),
             "askFallback": policy.ask_fallback.word(),
+            "fence": policy.fence.word(),
             "allowlistEntries": policy.allowlist.len(),
             "trustGatewayApprovals": policy.trust_gateway_approvals,
             "broken": policy.broken,
@@ -102,6 +107,9 @@ pub fn text(status: &Value) -> String {
         text("/policy/askFallback"),
         text("/policy/allowlistEntries"),
     ));
+    if status.pointer("/fence").is_some_and(Value::is_string) {
+        out.push_str(&format!("fence      {}, by: {}\n", text("/policy/fence"), text("/fence")));
+    }
     if status.pointer("/policy/broken").is_some_and(Value::is_string) {
         out.push_str(&format!("           {}\n", text("/policy/broken")));
     }

@@ -2,6 +2,7 @@
 //! deadline or cancel. An invocation that is over says nothing any more. Source: spec gateway §5.
 
 use super::commands::{Commands, Outcome};
+use super::skills::Skills;
 use crate::client::{CallError, Link};
 use crate::exec::prepare::PreparedPlans;
 use crate::exec::progress::Listener;
@@ -45,6 +46,7 @@ pub struct Invocations {
     commands: Arc<Commands>,
     recent: Arc<RecentRuns>,
     prepared: PreparedPlans,
+    skills: Skills,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -60,6 +62,7 @@ impl Invocations {
             commands,
             recent,
             prepared: PreparedPlans::default(),
+            skills: Skills::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -166,7 +169,12 @@ impl Invocations {
         let listener: Listener<'_> = &|chunk| teller.tell(chunk);
         // Only our own gateway is known to take progress.
         let listener = link.hello().gateway_key.is_some().then_some(listener);
-        let work = || self.commands.perform(request, &self.prepared, cancel, listener);
+        let work = || {
+            if matches!(request.command.as_str(), name::RUN | name::RUN_PREPARE) {
+                self.skills.refresh(link, &self.commands);
+            }
+            self.commands.perform(request, &self.prepared, cancel, listener)
+        };
         let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
             crate::log!("node", "{} failed inside the node", request.command);
             Some(Outcome::refused(NodeError::new("UNAVAILABLE", "node invocation failed")))

@@ -6,6 +6,7 @@ pub mod exec_host_client;
 mod host;
 mod invocations;
 pub mod policy_edits;
+mod skills;
 
 pub use commands::ExecHost;
 pub use host::surface;

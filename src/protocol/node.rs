@@ -42,6 +42,8 @@ pub mod name {
     pub const EXEC_STARTED: &str = "exec.started";
     /// Load of the node's machine.
     pub const HOST_STATS: &str = "node.host.stats";
+    /// Node to gateway: which programs its skills have.
+    pub const SKILLS_BINS: &str = "skills.bins";
 }
 
 /// What a node offers: `caps`, `commands`, `permissions` of `connect`.
@@ -248,9 +250,11 @@ const RUN_MEMBERS: &[&str] = &[
 /// An `INVALID_REQUEST` refusal that names the member.
 pub fn parse_run(text: &str, source: RunSource) -> Result<RunRequest, Refusal> {
     strict::check(text, limits::STRICT_JSON_DEPTH)
-        .map_err(|error| Refusal::invalid(format!("parameters are not strict JSON: {error}")))?;
+        .map_err(|error| Refusal::invalid(format!("Error: INVALID_REQUEST: paramsJSON malformed JSON: {error}")))?;
     let value: Value = serde_json::from_str(text).map_err(|_| Refusal::invalid("parameters are not JSON"))?;
-    let Value::Object(members) = value else { return Err(Refusal::invalid("parameters must be an object")) };
+    let Value::Object(members) = value else {
+        return Err(Refusal::invalid("command required: the parameters must be an object"));
+    };
     if source == RunSource::Gateway
         && let Some(name) = members.keys().find(|name| !RUN_MEMBERS.contains(&name.as_str()))
     {
@@ -273,7 +277,7 @@ pub fn parse_run(text: &str, source: RunSource) -> Result<RunRequest, Refusal> {
         security: text_member(&members, "security")?.as_deref().and_then(Security::from_word),
         ask: text_member(&members, "ask")?.as_deref().and_then(Ask::from_word),
         strict_inline_eval: members.get("strictInlineEval") == Some(&Value::Bool(true)),
-        run_id: text_member(&members, "runId")?.filter(|id| !id.trim().is_empty()),
+        run_id: text_member(&members, "runId")?.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         approved: members.get("approved") == Some(&Value::Bool(true)),
         system_run_plan: members.get("systemRunPlan").filter(|plan| !plan.is_null()).cloned(),
         approval_source: text_member(&members, "approvalSource")?,
@@ -292,14 +296,16 @@ fn argv(members: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
     let items = match members.get("command") {
         None | Some(Value::Null) => return Err(required()),
         Some(Value::Array(items)) => items,
-        Some(_) => return Err(Refusal::invalid("command must be an array of strings")),
+        Some(_) => return Err(Refusal::invalid("command required: it must be an array of strings")),
     };
     if items.len() > limits::ARGV_ELEMENTS {
         return Err(Refusal::invalid(format!("command has more than {} elements", limits::ARGV_ELEMENTS)));
     }
     let mut argv = Vec::with_capacity(items.len());
     for item in items {
-        let Some(text) = item.as_str() else { return Err(Refusal::invalid("command must be an array of strings")) };
+        let Some(text) = item.as_str() else {
+            return Err(Refusal::invalid("command required: it must be an array of strings"));
+        };
         if text.contains('\0') {
             return Err(Refusal::invalid("command holds a NUL character"));
         }
@@ -458,7 +464,7 @@ mod tests {
         }
         for bad in [r#"{"command":"ls"}"#, r#"{"command":[1]}"#, r#"{"command":[null]}"#, r#"{"command":["ls",null]}"#]
         {
-            assert_eq!(said(bad), "INVALID_REQUEST: command must be an array of strings", "{bad}");
+            assert_eq!(said(bad), "INVALID_REQUEST: command required: it must be an array of strings", "{bad}");
         }
         assert_eq!(said("{\"command\":[\"a\\u0000b\"]}"), "INVALID_REQUEST: command holds a NUL character");
         assert_eq!(said(r#"{"command":["ls"," x ",""]}"#), r#"["ls", " x ", ""]"#);

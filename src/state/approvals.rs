@@ -172,6 +172,11 @@ impl ApprovalsDocument {
         }
     }
 
+    /// Whether any policy in it counts on the gateway's skills.
+    pub fn wants_skills(&self) -> bool {
+        self.read().document.as_ref().is_ok_and(Document::wants_skills)
+    }
+
     /// Where the document lies.
     pub fn path(&self) -> &Path {
         &self.path

@@ -115,6 +115,10 @@ impl Document {
         )
     }
 
+    pub(super) fn wants_skills(&self) -> bool {
+        self.agents.values().chain([&self.defaults]).any(|agent| agent.level.auto_allow_skills == Some(true))
+    }
+
     /// # Errors
     /// Where the text breaks the schema, without its values. Source: spec exec (a.2), (a.4).
     pub(super) fn parse(text: &str) -> Result<Self, String> {
