@@ -369,7 +369,8 @@ impl<'a> Reader<'a> {
             Some(builtin) => Program::Builtin(builtin),
             None => {
                 let Some(program) = self.host.resolve(name, directory) else {
-                    return not_understood(&format!("`{name}` is not in the search path"), position);
+                    let why = if name.contains('/') { "is no program" } else { "is not in the search path" };
+                    return not_understood(&format!("`{name}` {why}"), position);
                 };
                 // What an earlier command makes or changes is the shell's business.
                 if self.has_run && name.contains('/') && program.file.sha256.is_some() {
