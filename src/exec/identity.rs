@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// There is none, or its content must be bound and cannot be read or is larger than
 /// [`limits::HASHED_BYTES`]: such a file runs nowhere.
 pub fn file(path: &Path) -> io::Result<BoundFile> {
-    bind(path, is_rewritable)
+    bind(path.canonicalize()?, is_rewritable)
 }
 
 /// The same, always with its hash: scripts among the arguments.
@@ -30,7 +30,7 @@ pub fn file(path: &Path) -> io::Result<BoundFile> {
 /// # Errors
 /// As [`file`].
 pub fn hashed(path: &Path) -> io::Result<BoundFile> {
-    bind(path, |_, _| true)
+    bind(path.canonicalize()?, |_, _| true)
 }
 
 /// The program that `path` leads to. `search` looks a bare name up as `env` will in a `#!` line. None
@@ -44,8 +44,8 @@ pub fn executable(path: &Path, search: &dyn Fn(&str) -> Option<PathBuf>) -> Opti
 
 fn program(path: &Path) -> Option<BoundFile> {
     // A trailing `/` or `/.` must not name a file.
-    let path = path.canonicalize().ok()?;
-    if !spawn::is_executable(&path) {
+    let canonical = path.canonicalize().ok()?;
+    if !spawn::is_executable(&canonical) {
         return None;
     }
     let told = |error: &io::Error| {
@@ -53,11 +53,11 @@ fn program(path: &Path) -> Option<BoundFile> {
             log!("exec", "{}: {error}", path.display());
         }
     };
-    file(&path).inspect_err(told).ok()
+    bind(canonical, is_rewritable).inspect_err(told).ok()
 }
 
-fn bind(path: &Path, needs_hash: impl Fn(&Path, &Metadata) -> bool) -> io::Result<BoundFile> {
-    let path = path.canonicalize()?;
+/// `path` is canonical.
+fn bind(path: PathBuf, needs_hash: impl Fn(&Path, &Metadata) -> bool) -> io::Result<BoundFile> {
     // By name: a program that we may execute needs not be one that we may read.
     let metadata = std::fs::symlink_metadata(&path)?;
     if !metadata.is_file() {

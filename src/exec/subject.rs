@@ -68,9 +68,15 @@ const SHELL_WORDS: &[&str] = &[
 
 /// What `argv` means. It never fails: what cannot be told is [`Nature::PromptOnly`].
 pub fn judge(argv: &[String], place: &Place) -> Subject {
+    let argv = without_command(argv, place.in_shell_text);
+    judge_found(argv, argv.first().and_then(|name| place.host.resolve(name, place.directory)), place)
+}
+
+/// The same of a vector whose argv[0] is known to start `executable`.
+pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
     let mut subject = Subject {
-        argv: without_command(argv, place.in_shell_text).to_vec(),
-        executable: None,
+        argv: argv.to_vec(),
+        executable,
         nature: Nature::Plain,
         wrappers: Vec::new(),
         operand: None,
@@ -105,7 +111,6 @@ pub fn is_shell_word(word: &str) -> bool {
 fn unwrap(subject: &mut Subject, place: &Place) -> Result<(), String> {
     loop {
         let name = subject.argv.first().ok_or("there is no command")?;
-        subject.executable = place.resolve(name, !subject.wrappers.is_empty());
         if place.after_cd && is_relative(name) {
             return Err(AFTER_CD.to_owned());
         }
@@ -115,6 +120,7 @@ fn unwrap(subject: &mut Subject, place: &Place) -> Result<(), String> {
         }
         subject.argv = inner.to_vec();
         subject.wrappers.extend(subject.executable.take());
+        subject.executable = subject.argv.first().and_then(|name| place.resolve_wrapped(name));
     }
 }
 
@@ -237,12 +243,10 @@ fn is_shell_script(path: &Path) -> bool {
 }
 
 impl Place<'_> {
-    /// What `name` starts. Behind a wrapper nobody expands `~`.
-    fn resolve(&self, name: &str, is_wrapped: bool) -> Option<Executable> {
-        if is_wrapped && name.starts_with("~/") {
-            return self.host.resolve(&format!("./{name}"), self.directory);
-        }
-        self.host.resolve(name, self.directory)
+    /// What `name` starts behind a wrapper, where nobody expands `~`.
+    fn resolve_wrapped(&self, name: &str) -> Option<Executable> {
+        let literal = if name.starts_with("~/") { format!("./{name}") } else { name.to_owned() };
+        self.host.resolve(&literal, self.directory)
     }
 
     /// Whether a program is what its name says: found in one of the system's directories, and its

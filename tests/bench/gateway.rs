@@ -1,6 +1,7 @@
 //! The release binary as a server in a throw-away state directory, and an operator's connection to it.
 
 use crate::Outcome;
+use crate::floor::TRUE;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -27,9 +28,12 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The shared secret of the throw-away gateway, which lives as long as this run.
 const TOKEN: &str = "bench-token-0123456789abcdef";
 
+/// A directory that goes away with it.
+pub struct Scratch(PathBuf);
+
 /// A state directory with configuration and policy, not started yet.
 pub struct Prepared {
-    state: PathBuf,
+    state: Scratch,
     port: u16,
 }
 
@@ -40,18 +44,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// A new state directory: the gateway on a free port, and a policy under which everything runs.
+    /// A new state directory: the gateway on a free port, and a policy that allows [`TRUE`].
     pub fn prepare() -> Outcome<Prepared> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("openclaw-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let state = Path::new("/tmp").join(name); // short: a Unix socket's path is limited
-        fs::create_dir(&state)?;
+        let state = Scratch::new()?;
         let prepared = Prepared { port: TcpListener::bind("127.0.0.1:0")?.local_addr()?.port(), state };
-        fs::set_permissions(&prepared.state, fs::Permissions::from_mode(0o700))?;
         let auth = json!({"mode": "token", "token": TOKEN});
         prepared.write("openclaw.json", &json!({"gateway": {"mode": "local", "port": prepared.port, "auth": auth}}))?;
-        let policy = json!({"security": "full", "ask": "off"});
-        prepared.write("exec-approvals.json", &json!({"version": 1, "defaults": policy, "agents": {}}))?;
+        let program = fs::canonicalize(TRUE)?;
+        let agents = json!({"*": {"allowlist": [{"pattern": program}]}});
+        prepared.write("exec-approvals.json", &json!({"version": 1, "agents": agents}))?;
         Ok(prepared)
     }
 
@@ -86,16 +87,17 @@ impl Prepared {
     pub fn spawn(self, subcommand: &str, flags: &[&str]) -> Outcome<Server> {
         let mut command = Command::new(BINARY);
         command.arg(subcommand).args(flags).stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(fs::File::create(self.state.join("bench.log"))?);
+        command.stderr(fs::File::create(self.state.path().join("bench.log"))?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OPENCLAW_")) {
             command.env_remove(name);
         }
-        command.env("OPENCLAW_STATE_DIR", &self.state);
+        command.env("OPENCLAW_STATE_DIR", self.state.path());
         Ok(Server { child: command.spawn()?, prepared: self })
     }
 
     fn write(&self, name: &str, document: &Value) -> Outcome<()> {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.state.join(name))?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.state.path().join(name))?;
         Ok(file.write_all(document.to_string().as_bytes())?)
     }
 }
@@ -107,9 +109,26 @@ impl Drop for Server {
     }
 }
 
-impl Drop for Prepared {
+impl Scratch {
+    /// A new directory, which only we may enter.
+    pub fn new() -> Outcome<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("openclaw-bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let scratch = Self(Path::new("/tmp").join(name)); // short: a Unix socket's path is limited
+        fs::create_dir(&scratch.0)?;
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700))?;
+        Ok(scratch)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.state);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

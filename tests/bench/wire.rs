@@ -1,14 +1,17 @@
-//! `make bench`: start-up, memory and round trips of the release binary, driven from outside as a client drives it.
+//! `make bench`: start-up, memory and round trips of the release binary, driven from outside as a client drives it,
+//! and what the decision about a command costs.
 //!
 //! Each figure stands beside its floor, measured in the same run: what the machine needs for the
 //! same bytes over the same kinds of sockets, or for the same process, without any of our work.
 //!
 //! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples.
 
+mod exec;
 mod floor;
 mod gateway;
 
-use gateway::{Invocation, Operator, Server};
+use gateway::{Invocation, Operator, Scratch, Server};
+use openclaw::protocol::policy::Fence;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::process::{Command, ExitCode, Stdio};
@@ -24,16 +27,24 @@ const TURNS: usize = 10;
 /// How long a server is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// One measured value and the least that the machine allows.
+/// One measured value and what it is compared with.
 struct Figure {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     ours: f64,
+    /// The least that the machine allows.
     floor: Option<f64>,
+    /// What it shall not exceed. Only printed.
+    target: Option<f64>,
     more_is_better: bool,
 }
 
 impl Figure {
+    /// A value of which less is better, by itself.
+    fn new(name: impl Into<String>, unit: &'static str, ours: f64) -> Self {
+        Self { name: name.into(), unit, ours, floor: None, target: None, more_is_better: false }
+    }
+
     /// How many times worse than the floor.
     fn ratio(&self) -> Option<f64> {
         let floor = self.floor?;
@@ -74,13 +85,8 @@ fn main() -> ExitCode {
 /// All figures, from a `share`th of the samples.
 fn measure(share: usize) -> Outcome<Vec<Figure>> {
     let samples = |all: usize| (all / share).max(2);
-    let mut figures = vec![Figure {
-        name: "release binary",
-        unit: "KiB",
-        ours: std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0,
-        floor: None,
-        more_is_better: false,
-    }];
+    let binary = std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0;
+    let mut figures = vec![Figure::new("release binary", "KiB", binary)];
     figures.push(cold_start(samples(20))?);
     figures.extend(idle_memory()?);
 
@@ -105,6 +111,13 @@ fn measure(share: usize) -> Outcome<Vec<Figure>> {
         ["system.run /bin/true, sequential, p50", "system.run /bin/true, sequential, p99"],
         sample(samples(500), || operator.invoke(&run), || runner.run())?,
     ));
+    let scratch = Scratch::new()?;
+    let launcher = exec::Launcher::new(scratch.path())?;
+    figures.push(median(
+        "system.run and bare spawn, both fence state, p50",
+        sample(samples(500), || operator.invoke(&run), || launcher.run(Fence::State))?,
+    ));
+    figures.extend(exec::figures(&samples)?);
     Ok(figures)
 }
 
@@ -123,13 +136,9 @@ fn cold_start(count: usize) -> Outcome<Figure> {
         Command::new(floor::TRUE).stdin(Stdio::null()).status()?;
         floor.push(started.elapsed());
     }
-    Ok(Figure {
-        name: "gateway, cold start to hello-ok, p50",
-        unit: "ms",
-        ours: milliseconds(percentile(&mut ours, 50)),
-        floor: Some(milliseconds(percentile(&mut floor, 50))),
-        more_is_better: false,
-    })
+    let floor = Some(milliseconds(percentile(&mut floor, 50)));
+    let ours = milliseconds(percentile(&mut ours, 50));
+    Ok(Figure { floor, ..Figure::new("gateway, cold start to hello-ok, p50", "ms", ours) })
 }
 
 /// Resident memory after [`IDLE`]. Floor: a bare process that sleeps.
@@ -144,7 +153,7 @@ fn idle_memory() -> Outcome<Vec<Figure>> {
     sleeper.kill()?;
     sleeper.wait()?;
     let floor = Some(floor?);
-    let figure = |name, ours| Figure { name, unit: "KiB", ours, floor, more_is_better: false };
+    let figure = |name: &str, ours| Figure { floor, ..Figure::new(name, "KiB", ours) };
     Ok(vec![
         figure("gateway, idle, resident", resident_kib(gateway.pid())?),
         figure("app in local mode, idle, resident", resident_kib(app.pid())?),
@@ -176,7 +185,7 @@ fn in_flight(operator: &mut Operator, relay: &mut floor::Relay, call: &Invocatio
     }
     let rate = |elapsed: Duration| (each * TURNS) as f64 / elapsed.as_secs_f64();
     let (ours, floor) = (rate(ours), Some(rate(floor)));
-    Ok(Figure { name: "system.which, 16 in flight", unit: "calls/s", ours, floor, more_is_better: true })
+    Ok(Figure { floor, more_is_better: true, ..Figure::new("system.which, 16 in flight", "calls/s", ours) })
 }
 
 /// How long each of `count` calls of ours and of the floor takes; a few before warm caches up. They
@@ -208,19 +217,18 @@ fn sample_one(count: usize, call: &mut impl FnMut() -> Outcome<()>, all: &mut Ve
     Ok(())
 }
 
-fn percentiles(names: [&'static str; 2], [ours, floor]: [Vec<Duration>; 2]) -> Vec<Figure> {
-    let microseconds = |all: &[Duration], share| percentile(&mut all.to_vec(), share).as_secs_f64() * 1e6;
-    names
-        .into_iter()
-        .zip([50, 99])
-        .map(|(name, share)| Figure {
-            name,
-            unit: "µs",
-            ours: microseconds(&ours, share),
-            floor: Some(microseconds(&floor, share)),
-            more_is_better: false,
-        })
-        .collect()
+fn percentiles(names: [&str; 2], times: [Vec<Duration>; 2]) -> Vec<Figure> {
+    names.into_iter().zip([50, 99]).map(|(name, share)| at(name, share, &times)).collect()
+}
+
+fn median(name: impl Into<String>, times: [Vec<Duration>; 2]) -> Figure {
+    at(name, 50, &times)
+}
+
+/// That share of our times and of the floor's.
+fn at(name: impl Into<String>, share: usize, times: &[Vec<Duration>; 2]) -> Figure {
+    let [ours, floor] = times.each_ref().map(|all| microseconds(percentile(&mut all.clone(), share)));
+    Figure { floor: Some(floor), ..Figure::new(name, "µs", ours) }
 }
 
 /// The value that `share` percent of the samples do not exceed.
@@ -230,25 +238,35 @@ fn percentile(all: &mut [Duration], share: usize) -> Duration {
     all.get(place).copied().unwrap_or_default()
 }
 
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 fn as_json(figure: &Figure) -> Value {
-    json!({"name": figure.name, "unit": figure.unit, "value": figure.ours, "floor": figure.floor, "ratio": figure.ratio()})
+    let (ratio, target) = (figure.ratio(), figure.target);
+    json!({"name": figure.name, "unit": figure.unit, "value": figure.ours, "floor": figure.floor, "ratio": ratio, "target": target})
 }
 
 fn print_table(figures: &[Figure]) {
-    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
-    println!("{:<42}{:>12}{:>12}{:>9}  unit", "figure", "ours", "floor", "ratio");
+    let shown = |value: Option<f64>, digits| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
+    println!("{:<52}{:>10}{:>10}{:>8}  unit", "figure", "ours", "floor", "ratio");
     for figure in figures {
+        let verdict = figure.target.map(|target| match figure.ours <= target {
+            true => format!(" (at most {target}: ok)"),
+            false => format!(" (at most {target}: over)"),
+        });
         println!(
-            "{:<42}{:>12}{:>12}{:>9}  {}",
+            "{:<52}{:>10}{:>10}{:>8}  {}{}",
             figure.name,
-            shown(Some(figure.ours)),
-            shown(figure.floor),
-            figure.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
-            figure.unit
+            shown(Some(figure.ours), 1),
+            shown(figure.floor, 1),
+            shown(figure.ratio(), 2),
+            figure.unit,
+            verdict.unwrap_or_default()
         );
     }
 }
