@@ -83,6 +83,10 @@ pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Plac
         unbound: None,
     };
     if let Err(reason) = unwrap(&mut subject, place).and_then(|()| classify(&mut subject, place)) {
+        // What such a command starts in its turn is not looked at, unless its file was found (A106, A108).
+        if subject.operand.is_none() && reason != AFTER_CD {
+            subject.unbound.get_or_insert_with(|| reason.clone());
+        }
         subject.nature = Nature::PromptOnly(reason);
     }
     subject
