@@ -410,7 +410,7 @@ impl Judged<'_> {
                     && self
                         .context
                         .prepared
-                        .is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy).is_some())
+                        .is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy))
             }
         }
     }
