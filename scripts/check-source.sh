@@ -51,8 +51,8 @@ rule "a secret type may not be Debug, Display, PartialEq or Serialize" "$(awk -v
 
 # Paths of the machine where this is developed, and addresses of package registries.
 here=$(dirname "$PWD")
-machine='[/]work[/]|[/]root[/]|[/]tmp[/]wt\b|https?:[/][/][a-z.-]*(npmjs|pypi|debian|crates)[a-z.-]*[/]'
-case $here in / | /tmp | /home | "${TMPDIR:-/tmp}"*) ;; *) machine="$machine|$here/" ;; esac
+machine='(^|[^T])[/]work[/]|[/]root[/]|[/]tmp[/]wt\b|https?:[/][/][a-z.-]*(npmjs|pypi|debian|crates)[a-z.-]*[/]'
+case $here in / | /tmp | /home | "${TMPDIR:-/tmp}"*) ;; *) machine="$machine|(^|[^T])$here/" ;; esac
 tracked=$(git ls-files 2>/dev/null) ||
     tracked=$(find . -type f -not -path './target/*' -not -path '*/node_modules/*' | sed 's,^\./,,')
 rule "a path of one machine, or the address of a package registry" "$(printf '%s\n' "$tracked" | grep -v '^Cargo\.lock$' |

@@ -1000,7 +1000,16 @@ fn sec_a86_patterns_keep_case_and_directories() {
         }
     }
     let uname = program("uname");
-    for pattern in ["/usr/bin/Uname", "/USR/BIN/uname", "/usr/bin/unam", "usr/bin/uname", "/usr/bin/uname/", "/usr/?in?uname", "Uname", "UNAME"] {
+    for pattern in [
+        "/usr/bin/Uname",
+        "/USR/BIN/uname",
+        "/usr/bin/unam",
+        "usr/bin/uname",
+        "/usr/bin/uname/",
+        "/usr/?in?uname",
+        "Uname",
+        "UNAME",
+    ] {
         bench.list(&[json!(pattern)]);
         bench.asks(&argv(&[&uname]));
         bench.asks(&words("uname"));
@@ -1036,7 +1045,9 @@ fn sec_a87_dots_are_resolved_before_they_are_matched() {
         bench.asks(&sh(&format!("true && '{argv0}'")));
         bench.asks(&argv(&["env", &argv0]));
     }
-    for nothing in ["/usr/bin/./../x", "//usr//bin/../..", "/usr/bin/..", "/usr/bin/", "/usr/bin/./", "/usr/bin/uname/.."] {
+    for nothing in
+        ["/usr/bin/./../x", "//usr//bin/../..", "/usr/bin/..", "/usr/bin/", "/usr/bin/./", "/usr/bin/uname/.."]
+    {
         bench.finds_nothing(&argv(&[nothing]));
         assert!(bench.send(&sh(nothing)).is_refusal(), "{nothing}");
     }
@@ -1075,7 +1086,9 @@ fn sec_a88_a_bare_name_is_a_look_up_and_nothing_else() {
     bench.asks(&argv(&[program("uname")]));
     bench.finds_nothing(&words("linked"));
     // Nothing of the caller moves the look-up.
-    for path in [".".to_owned(), text_of(&bench.work()), format!("{}:/usr/bin:/bin", text_of(&bench.work())), String::new()] {
+    for path in
+        [".".to_owned(), text_of(&bench.work()), format!("{}:/usr/bin:/bin", text_of(&bench.work())), String::new()]
+    {
         let reply = bench.send(&with(&words("uname"), &json!({"env": {"PATH": path}})));
         assert!(reply.is_refusal() || reply.ran()["exitCode"] == 0, "{path}: {}", reply.value());
     }
@@ -1162,7 +1175,26 @@ fn sec_a96_patterns_are_no_regular_expressions() {
     }
     // Broken ones match nothing, stop nothing, and spoil no other entry.
     let uname = program("uname");
-    for pattern in ["[", "\\", "\\\\", "(", ")", "+", "?", "{", "", " ", "/", "~", "~x", "//", "/a(b", "/usr/bin/[", "/usr/bin/uname\\", "\u{0}"] {
+    for pattern in [
+        "[",
+        "\\",
+        "\\\\",
+        "(",
+        ")",
+        "+",
+        "?",
+        "{",
+        "",
+        " ",
+        "/",
+        "~",
+        "~x",
+        "//",
+        "/a(b",
+        "/usr/bin/[",
+        "/usr/bin/uname\\",
+        "\u{0}",
+    ] {
         bench.list(&[json!(pattern)]);
         assert!(bench.send(&argv(&[&uname])).is_refusal(), "{pattern:?}");
         bench.list(&[json!(pattern), json!(uname)]);
@@ -1175,7 +1207,12 @@ fn sec_a96_patterns_are_no_regular_expressions() {
     }
     // Time is linear: fifty `**/`, many stars, long names.
     let started = Instant::now();
-    for pattern in ["/".to_owned() + &"**/".repeat(50), "**/".repeat(50) + "x", "/".to_owned() + &"*a".repeat(200), "**".repeat(2_000)] {
+    for pattern in [
+        "/".to_owned() + &"**/".repeat(50),
+        "**/".repeat(50) + "x",
+        "/".to_owned() + &"*a".repeat(200),
+        "**".repeat(2_000),
+    ] {
         let entries: Vec<Value> = (0..20).map(|_| json!(format!("{pattern}nothing"))).collect();
         bench.list(&entries);
         bench.asks(&argv(&[&tool(&root.join("a".repeat(250)), &touch)]));

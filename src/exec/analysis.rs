@@ -164,6 +164,13 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
     }
     let (cwd, cwd_identity) = working_directory(request.cwd.as_deref(), host);
     let executable = host.resolve(first, &cwd);
+    // What the program saw as its own name before a prepared plan put its path there. Believed only of a name that
+    // leads to the same program, and then this is what is judged and shown, as it is what the program sees (A69).
+    let is_its_name = |name: &&String| *name != first && host.resolve(name, &cwd) == executable;
+    if let Some(name) = request.argv0.as_ref().filter(is_its_name) {
+        let command = std::iter::once(name).chain(argv.iter().skip(1)).cloned().collect();
+        return analyse(&RunRequest { command, raw_command: None, argv0: None, ..request.clone() }, host);
+    }
     if subject::names(first, executable.as_ref()).any(|name| name == "env") {
         env::judge_assignments(argv.get(1..).unwrap_or_default())?;
     }
@@ -172,7 +179,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
         None => BTreeMap::new(),
     };
     let form = if subject::is_shell(first, executable.as_ref()) { Form::Shell } else { Form::Direct };
-    let mut plan = Plan {
+    Ok(Plan {
         argv: argv.clone(),
         home: host.home.clone(),
         form,
@@ -188,27 +195,7 @@ pub fn analyse(request: &RunRequest, host: &Host) -> Result<Plan, Refusal> {
         session_key: request.session_key.clone(),
         timeout: request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis),
         needs_screen_recording: request.needs_screen_recording,
-    };
-    if let Some(name) = &request.argv0 {
-        restore_argv0(&mut plan, name, host);
-    }
-    Ok(plan)
-}
-
-/// What the program saw as its own name before a plan put its path there. Believed only of a name that
-/// leads to the same program now.
-pub(super) fn restore_argv0(plan: &mut Plan, name: &str, host: &Host) {
-    if host.resolve(name, &plan.cwd) != plan.executable {
-        return;
-    }
-    if let Work::Steps(steps) = &mut plan.work
-        && let [Step { stages, .. }] = steps.as_mut_slice()
-        && let [stage] = stages.as_mut_slice()
-        && stage.argv == plan.argv
-        && let Some(first) = stage.argv.first_mut()
-    {
-        *first = name.to_owned();
-    }
+    })
 }
 
 fn work(

@@ -5,7 +5,7 @@ use super::display;
 use super::fence;
 use super::grants::Grants;
 use super::matching::SkillBin;
-use super::plan::{NotUnderstood, Plan, Work};
+use super::plan::{self, NotUnderstood, Plan, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
 use crate::identity::random;
@@ -214,23 +214,39 @@ pub fn authorise(
     person: &dyn Person,
     withdrawn: &Wake,
 ) -> Result<Authorised, Refusal> {
-    let mut plan = analysis::analyse(request, context.host)?;
-    let claim = Claim::read(request, context.origin, &plan)?;
-    let rules = context.policy.rules(plan.agent_id.as_deref()).tightened_by(request);
-    // Before it is redeemed.
-    let argv0 = context.prepared.and_then(|prepared| prepared.argv0(&plan, &rules.policy));
-    let judged = Judged { plan: &plan, rules: &rules, context };
+    let sent = analysis::analyse(request, context.host)?;
+    let claim = Claim::read(request, context.origin, &sent)?;
+    let rules = context.policy.rules(sent.agent_id.as_deref()).tightened_by(request);
+    let named = under_its_name(request, &sent, &rules, context)?;
+    let plan = named.as_ref().unwrap_or(&sent);
+    let judged = Judged { plan, sent: &sent, rules: &rules, context };
     let allowed = judged.judge(claim, person, withdrawn).and_then(|rule| Ok((judged.enclose()?, rule)));
     let rule = allowed.as_ref().map(|(_, rule)| rule.as_str());
     let noted = judged.note(request.run_id.as_deref(), rule);
     let (enclosure, rule) = allowed?;
     let ticket =
         noted.map_err(|error| Refusal::denied("approval-state-write-failed", format!("SYSTEM_RUN_DENIED: {error}")))?;
-    if let Some(name) = argv0 {
-        analysis::restore_argv0(&mut plan, &name, context.host);
-    }
     let guards = Arc::clone(context.guards);
+    let plan = named.unwrap_or(sent);
     Ok(Authorised { plan, rule, open_files: context.host.open_files, enclosure, guards, ticket })
+}
+
+/// A prepared plan under the name that its program was sent with before the wire's plan put a path there: what
+/// the program sees is what is judged and shown (A69).
+fn under_its_name(
+    request: &RunRequest,
+    sent: &Plan,
+    rules: &Rules,
+    context: &Context<'_>,
+) -> Result<Option<Plan>, Refusal> {
+    let Some(argv0) = context.prepared.and_then(|prepared| prepared.argv0(sent, &rules.policy)) else {
+        return Ok(None);
+    };
+    let named = analysis::analyse(&RunRequest { argv0: Some(argv0), ..request.clone() }, context.host)?;
+    if named.cwd_identity != sent.cwd_identity || !named.files().eq(sent.files()) {
+        return Err(plan::changed("exec approval changed before execution"));
+    }
+    Ok(Some(named))
 }
 
 fn refuse_paused(policy: &dyn PolicySource) -> Result<(), Refusal> {
@@ -293,6 +309,8 @@ impl Claim {
 /// A plan and what it is judged by.
 struct Judged<'a> {
     plan: &'a Plan,
+    /// The same under the names that the request has; what was prepared is known by them.
+    sent: &'a Plan,
     rules: &'a Rules,
     context: &'a Context<'a>,
 }
@@ -300,7 +318,7 @@ struct Judged<'a> {
 impl Judged<'_> {
     /// Decides; returns what allowed the run.
     fn judge(&self, claim: Claim, person: &dyn Person, withdrawn: &Wake) -> Result<String, Refusal> {
-        let Self { plan, rules, context } = *self;
+        let Self { plan, rules, context, .. } = *self;
         refuse_paused(context.policy)?;
         let verdict = policy::decide(plan, rules);
         if let Verdict::Deny(refusal) = verdict {
@@ -344,7 +362,7 @@ impl Judged<'_> {
 
     /// Writes the decision down.
     fn note(&self, run_id: Option<&str>, rule: Result<&str, &Refusal>) -> Result<Ticket, StateError> {
-        let Self { plan, rules, context } = *self;
+        let Self { plan, rules, context, .. } = *self;
         let decision = audit::Decision {
             requester: context.requester,
             agent: plan.agent_id.as_deref(),
@@ -420,10 +438,7 @@ impl Judged<'_> {
             // What the plan's hash does not bind is asked again (row A60).
             Origin::Gateway => {
                 !self.plan.needs_screen_recording
-                    && self
-                        .context
-                        .prepared
-                        .is_some_and(|prepared| prepared.redeem(self.plan, &self.rules.policy).is_some())
+                    && self.context.prepared.is_some_and(|prepared| prepared.redeem(self.sent, &self.rules.policy))
             }
         }
     }

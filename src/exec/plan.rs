@@ -325,7 +325,6 @@ impl Plan {
     /// # Errors
     /// A refusal with the reason `approval-required`.
     pub fn verify(&self) -> Result<(), Refusal> {
-        let changed = |text| Refusal::denied("approval-required", format!("SYSTEM_RUN_DENIED: {text}"));
         if !self.files().all(BoundFile::is_unchanged) {
             return Err(changed("exec approval changed before execution"));
         }
@@ -365,6 +364,11 @@ impl Plan {
         add(policy_snapshot.as_bytes());
         data_encoding::HEXLOWER.encode(&hasher.finalize())
     }
+}
+
+/// The refusal of a plan that is no longer what was looked at; `text` in words.
+pub fn changed(text: &str) -> Refusal {
+    Refusal::denied("approval-required", format!("SYSTEM_RUN_DENIED: {text}"))
 }
 
 /// Device and inode of a directory.

@@ -11,7 +11,9 @@ use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::sys::clock::{Expiry, Now};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Programs that are many programs and look at argv[0] to know which; their path is not pinned.
 const MANY_IN_ONE: &[&str] = &["busybox", "toybox", "coreutils"];
@@ -151,38 +153,49 @@ pub fn carries(carried: &Value, plan: &Plan) -> bool {
         && text("sessionKey") == plan.session_key.as_deref()
 }
 
-/// The plans that this node prepared on one connection, by hash, with the argv[0] that was sent; each
-/// may be redeemed once (A60, A62).
+/// The plans that this node prepared on one connection, by hash; each may be redeemed once (A60, A62).
 #[derive(Default)]
-pub struct PreparedPlans(Mutex<HashMap<String, (Expiry, String)>>);
+pub struct PreparedPlans(Mutex<HashMap<String, Prepared>>);
+
+/// What is remembered of a plan beside its hash.
+struct Prepared {
+    expiry: Expiry,
+    /// argv[0] as it was sent.
+    argv0: String,
+    /// The limit that was asked for. Without one the run may name any, which is shorter than none.
+    timeout: Option<Duration>,
+}
 
 impl PreparedPlans {
     /// Remembers the plan that a gateway was given. When there are too many the oldest goes.
     fn remember(&self, plan: &Plan, policy: &EffectivePolicy, argv0: String) {
         let now = Now::read();
         let mut plans = self.plans();
-        plans.retain(|_, (expiry, _)| !expiry.passed(now));
+        plans.retain(|_, prepared| !prepared.expiry.passed(now));
         if plans.len() >= limits::PREPARED_PLANS {
-            let oldest = plans.iter().min_by_key(|(_, (expiry, _))| expiry.instant()).map(|(hash, _)| hash.clone());
-            if let Some(oldest) = oldest {
+            let oldest = plans.iter().min_by_key(|(_, prepared)| prepared.expiry.instant());
+            if let Some(oldest) = oldest.map(|(hash, _)| hash.clone()) {
                 plans.remove(&oldest);
             }
         }
-        plans.insert(plan.hash(&policy.snapshot), (Expiry::after(now, limits::PREPARED_PLAN_TTL), argv0));
+        let expiry = Expiry::after(now, limits::PREPARED_PLAN_TTL);
+        plans.insert(plan.hash(&policy.snapshot), Prepared { expiry, argv0, timeout: plan.timeout });
     }
 
-    /// Takes the plan out: the program's own name exactly once, in time, for the very plan and policy.
-    pub fn redeem(&self, plan: &Plan, policy: &EffectivePolicy) -> Option<String> {
-        let (expiry, argv0) = self.plans().remove(&plan.hash(&policy.snapshot))?;
-        (!expiry.passed(Now::read())).then_some(argv0)
+    /// Takes the plan out, exactly once, in time, for the very plan, limit and policy. Whether it was there.
+    pub fn redeem(&self, plan: &Plan, policy: &EffectivePolicy) -> bool {
+        let mut plans = self.plans();
+        let Entry::Occupied(found) = plans.entry(plan.hash(&policy.snapshot)) else { return false };
+        let fits = found.get().timeout.is_none_or(|timeout| plan.timeout == Some(timeout));
+        fits && !found.remove().expiry.passed(Now::read())
     }
 
     /// The program's own name, of a plan that may still be redeemed.
     pub fn argv0(&self, plan: &Plan, policy: &EffectivePolicy) -> Option<String> {
-        self.plans().get(&plan.hash(&policy.snapshot)).map(|(_, argv0)| argv0.clone())
+        self.plans().get(&plan.hash(&policy.snapshot)).map(|prepared| prepared.argv0.clone())
     }
 
-    fn plans(&self) -> MutexGuard<'_, HashMap<String, (Expiry, String)>> {
+    fn plans(&self) -> MutexGuard<'_, HashMap<String, Prepared>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -284,7 +284,7 @@ impl Run {
     fn was_prepared(&self, plan: &Plan, policy: &EffectivePolicy, prepared: &PreparedPlans) -> bool {
         !plan.needs_screen_recording
             && self.request.system_run_plan.as_ref().is_some_and(|carried| prepare::carries(carried, plan))
-            && prepared.redeem(plan, policy).is_some()
+            && prepared.redeem(plan, policy)
     }
 
     fn finished(&self, result: RunResult) -> Outcome {

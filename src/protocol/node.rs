@@ -1,7 +1,7 @@
 //! What gateway and node say to each other about invocations, and `system.*` parameters and
 //! results. Source: spec gateway §5, exec (e).
 
-use super::policy::{Ask, Refusal, Security};
+use super::policy::{Ask, Decision, Refusal, Security};
 use super::strict;
 use crate::limits;
 use serde::{Deserialize, Serialize};
@@ -278,7 +278,7 @@ pub fn parse_run(text: &str, source: RunSource) -> Result<RunRequest, Refusal> {
         ask: text_member(&members, "ask")?.as_deref().and_then(Ask::from_word),
         strict_inline_eval: members.get("strictInlineEval") == Some(&Value::Bool(true)),
         run_id: text_member(&members, "runId")?.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
-        approved: members.get("approved") == Some(&Value::Bool(true)),
+        approved: members.get("approved") == Some(&Value::Bool(true)) && !has_odd_decision(&members),
         system_run_plan: members.get("systemRunPlan").filter(|plan| !plan.is_null()).cloned(),
         approval_source: text_member(&members, "approvalSource")?,
         suppress_notify_on_exit: flag(&members, "suppressNotifyOnExit")?,
@@ -346,6 +346,12 @@ fn decision(members: &Map<String, Value>) -> Result<Option<String>, Refusal> {
         Some(Value::String(word)) => Ok(Some(word.clone())),
         _ => Ok(None),
     }
+}
+
+/// What says `approved` beside a word that is no decision has not decided (A63).
+fn has_odd_decision(members: &Map<String, Value>) -> bool {
+    let is_odd = |decision: &Value| decision.as_str().and_then(Decision::from_word).is_none();
+    members.get("approvalDecision").is_some_and(|decision| !decision.is_null() && is_odd(decision))
 }
 
 fn text_member(members: &Map<String, Value>, name: &str) -> Result<Option<String>, Refusal> {

@@ -11,6 +11,7 @@ mod http;
 mod node;
 mod process;
 mod pty;
+mod script;
 mod temp;
 
 pub use client::{Answer, Challenge, Client, Closed, Connect, Incoming};
@@ -20,6 +21,7 @@ pub use http::{HttpAnswer, Stream, Upgrade, read_answer, send_raw};
 pub use node::{FakeNode, Reply, Surface};
 pub use process::{Finished, Process, openclaw, signal};
 pub use pty::Pty;
+pub use script::{ScriptedGateway, Seat};
 pub use temp::{TempDir, children, free_port, mode, wait_until};
 
 use std::time::Duration;

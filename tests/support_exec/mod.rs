@@ -2,6 +2,10 @@
 //! raw client of the exec socket, `mac-debug`, documents, and a look at the process table.
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
+mod desk;
+
+pub use desk::Desk;
+
 use crate::support::{Finished, Process, Pty, TempDir, openclaw, signal, wait_until};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Map, Value, json};
