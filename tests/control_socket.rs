@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{DEADLINE, Process, mode};
+use support::{DEADLINE, Process, mode, wait_until};
 use support_exec::*;
 
 fn socket(scratch: &Scratch) -> PathBuf {
@@ -131,7 +131,7 @@ fn sec_a110_another_user_is_refused_on_the_control_socket() {
     set_mode(scratch.path(), 0o711);
     set_mode(&scratch.state(), 0o711);
     set_mode(&socket(&scratch), 0o666);
-    let talk = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"connect: $!\"; \
+    let talk = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"connect: $@\"; \
                 print \"connected\\n\"; $SIG{PIPE} = 'IGNORE'; print {$s} qq({\"type\":\"grants.list\"}\\n); $s->flush; print while <$s>;";
     let path = socket(&scratch);
     let as_user = |user: &str| {
@@ -141,7 +141,7 @@ fn sec_a110_another_user_is_refused_on_the_control_socket() {
     };
     let stranger = as_user("65534");
     assert_eq!(stranger.stdout, "connected\n", "{}", words_of(&stranger));
-    assert!(app.log().contains("another user to the control socket"), "{}", app.log());
+    wait_until("the refusal in the log", || app.log().contains("another user to the control socket").then_some(()));
     assert!(as_user("0").stdout.contains("\"ok\":true"), "the owner's twin is served");
 }
 

@@ -470,7 +470,7 @@ fn a_story_from_a_fresh_directory_to_the_output() {
     // The exit code of the command is the exit code of the run.
     let asked = run(&["sh", "-c", "echo no >&2; exit 7"]);
     prompt(&mut terminal);
-    terminal.type_text("once\n");
+    terminal.type_text("unbound\n");
     let failed = wait(&mut terminal, asked);
     assert_eq!((failed.code, &*failed.stderr), (Some(7), "no\n"), "{failed:?}");
 }

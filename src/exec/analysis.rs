@@ -109,11 +109,15 @@ const MAC_DIRECTORIES: &[&str] = &[
 /// The system's directories elsewhere. ours
 const UNIX_DIRECTORIES: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
+/// Where language tools put the programs that they install, below home; looked into last, so that nothing there
+/// hides a program of the system's. ours: an agent's daily `cargo test` must be found
+const TOOL_DIRECTORIES: &[&str] = &[".local/bin", ".cargo/bin", "go/bin", ".bun/bin", ".deno/bin"];
+
 /// Where shells, wrappers and safe bins come from. Source: spec exec (d.6).
 const SYSTEM_DIRECTORIES: &[&str] = &["/usr/bin", "/bin"];
 
 /// Where bare names are looked up: a fixed list, never a PATH that somebody handed to us (A99).
-/// Folders below home count only if they are there.
+/// Folders count only if they are there.
 fn search_path(home: &Path) -> Vec<PathBuf> {
     let mut list: Vec<PathBuf> = MANAGED.iter().map(|folder| home.join(folder)).collect();
     let system = if cfg!(target_os = "macos") {
@@ -124,8 +128,9 @@ fn search_path(home: &Path) -> Vec<PathBuf> {
     } else {
         UNIX_DIRECTORIES
     };
-    list.retain(|folder| folder.is_absolute() && folder.is_dir() && !folder.to_string_lossy().contains(':'));
     list.extend(system.iter().map(PathBuf::from));
+    list.extend(TOOL_DIRECTORIES.iter().map(|folder| home.join(folder)));
+    list.retain(|folder| folder.is_absolute() && folder.is_dir() && !folder.to_string_lossy().contains(':'));
     list
 }
 

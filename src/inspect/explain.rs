@@ -41,6 +41,11 @@ fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Resu
         (None, Verdict::Ask(offer)) => ("asks", offer.why),
         (None, Verdict::Deny(refusal)) => ("refused", refusal.message),
     };
+    let (commands, why_not) = match to_allow(&plan, &judgement) {
+        _ if outcome == "runs" => (Vec::new(), None),
+        Ok(commands) => (commands, None),
+        Err(why) => (Vec::new(), Some(why)),
+    };
     let mut judged = judged.into_iter();
     let steps: Vec<Value> = match &plan.work {
         Work::Opaque(_) => Vec::new(),
@@ -62,7 +67,10 @@ fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Resu
         "steps": steps,
         "outcome": outcome,
         "sentence": sentence,
-        "toAllow": if outcome == "runs" { Vec::new() } else { to_allow(&plan, &judgement) },
+        "searchPath": host.search_path_text(),
+        "toAllow": commands,
+        "whyNotListable": why_not,
+        "alwaysIsOffered": outcome == "asks" && policy::durable_entry(&plan).is_ok(),
     }))
 }
 
@@ -99,14 +107,25 @@ fn stage_value(stage: &Stage, judged: Option<Result<String, &String>>) -> Value 
     })
 }
 
-/// The commands that would allow it, as far as there are such.
-fn to_allow(plan: &Plan, judgement: &Judgement) -> Vec<String> {
-    let Judgement::Stages(judged) = judgement else { return Vec::new() };
-    let missing = plan.stages().zip(judged).filter(|(_, by)| by.is_err());
-    let mut commands: Vec<String> = missing.filter_map(|(stage, _)| policy::entry_for(&stage.subject)).collect();
-    commands.dedup();
-    let add = |pattern| format!("openclaw mac-debug approvals allowlist add {}", display::quoted(&[pattern]));
-    commands.into_iter().map(add).collect()
+/// The commands that would allow it with any arguments.
+///
+/// # Errors
+/// Why no list can allow it.
+fn to_allow(plan: &Plan, judgement: &Judgement) -> Result<Vec<String>, String> {
+    let judged = match judgement {
+        Judgement::Stages(judged) => judged,
+        Judgement::NotUnderstood(_) => return Err(judgement.sentence()),
+    };
+    let mut commands = Vec::new();
+    for (stage, by) in plan.stages().zip(judged) {
+        let Err(why) = by else { continue };
+        let pattern = policy::entry_for(&stage.subject).ok_or_else(|| why.clone())?;
+        let command = format!("openclaw mac-debug approvals allowlist add {}", display::quoted(&[pattern]));
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    Ok(commands)
 }
 
 /// For a person.
@@ -119,11 +138,17 @@ pub fn text(value: &Value) -> String {
         shown(value, "ask"),
         shown(value, "fence")
     );
-    for step in value["steps"].as_array().into_iter().flatten() {
+    let _ = writeln!(out, "searched   {}", shown(value, "searchPath"));
+    for (step_number, step) in value["steps"].as_array().into_iter().flatten().enumerate() {
         for (number, stage) in step["stages"].as_array().into_iter().flatten().enumerate() {
-            let joint = if number > 0 { "|".into() } else { shown(step, "after") };
+            let joint = match (step_number, number) {
+                (0, 0) => "".into(),
+                (_, 0) => shown(step, "after"),
+                _ => "|".into(),
+            };
             let mark = if stage["allowed"] == true { "allowed" } else { "not allowed" };
-            let _ = writeln!(out, "  {joint:<2} {}", shown(stage, "command"));
+            let negation = if number == 0 && step["negated"] == true { "! " } else { "" };
+            let _ = writeln!(out, "  {joint:<2} {negation}{}", shown(stage, "command"));
             let _ = writeln!(out, "       program  {}", shown(stage, "program"));
             if let Some(script) = stage["script"].as_str() {
                 let _ = writeln!(out, "       script   {}", text::visible(script));
@@ -137,8 +162,17 @@ pub fn text(value: &Value) -> String {
         _ => "is refused",
     };
     let _ = writeln!(out, "outcome    {outcome}: {}", shown(value, "sentence"));
-    for command in value["toAllow"].as_array().into_iter().flatten() {
+    let commands = value["toAllow"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for command in commands {
         let _ = writeln!(out, "to allow   {}", text::visible(command.as_str().unwrap_or_default()));
+    }
+    if !commands.is_empty() {
+        out.push_str("           (with any arguments; add --arg-pattern to say which)\n");
+    } else if let Some(why) = value["whyNotListable"].as_str() {
+        let _ = writeln!(out, "to allow   no entry by path alone can: {}", text::visible(why));
+    }
+    if value["alwaysIsOffered"] == true {
+        out.push_str("           `always` at the prompt allows it with exactly these arguments in this directory\n");
     }
     out
 }

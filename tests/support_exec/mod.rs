@@ -243,13 +243,12 @@ impl App {
         Self::start_with(scratch, scratch.openclaw(APP))
     }
 
-    /// Starts this command and waits until the exec socket takes connections.
+    /// Starts this command and waits until the app says that it is ready.
     pub fn start_with(scratch: &Scratch, command: Command) -> Self {
         let mut app = Self::spawn(scratch, command);
-        let socket = app.socket.clone();
-        wait_until("the exec socket", || {
+        wait_until("a ready app", || {
             assert!(app.is_alive(), "the app ended: {}", app.log());
-            UnixStream::connect(&socket).ok()
+            app.log().contains("app: ready;").then_some(())
         });
         app
     }
