@@ -216,8 +216,13 @@ fn an_entry_names_the_file_that_runs() {
     fs::remove_file(&link).unwrap();
     symlink(program("touch"), &link).unwrap();
     exec.run(&[link.to_str().unwrap(), scratch.canary().to_str().unwrap()]).refused("UNAVAILABLE");
-    for shell in [json!(["sh", "-c", "echo x"]), json!(["env", "echo", "x"]), json!([format!("{echo}x")])] {
-        assert!(exec.request(&json!({ "command": shell })).is_refusal(), "{shell}");
+    // A text and a wrapper are what they start.
+    exec.run(&["sh", "-c", "echo x"]).ran();
+    exec.run(&["env", "echo", "x"]).ran();
+    let touch = format!("touch {}", scratch.canary().display());
+    let hidden = format!("echo $({touch})");
+    for command in [json!(["sh", "-c", touch]), json!(["sh", "-c", hidden]), json!([format!("{echo}x")])] {
+        assert!(exec.request(&json!({ "command": command })).is_refusal(), "{command}");
     }
     stays_absent(&scratch.canary());
 }
