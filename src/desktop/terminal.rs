@@ -254,7 +254,7 @@ fn invitation(question: &Question) -> String {
     let mut words: Vec<String> = words(question).into_iter().map(|(word, _)| word).collect();
     let last = words.pop().unwrap_or_default();
     let remark = match (&question.unbound, &question.allow_always) {
-        (Some(_), _) => " (unbound allows it this once, whatever is in those files by then)".to_owned(),
+        (Some(_), _) => " (unbound allows it this once, whatever it turns out to run)".to_owned(),
         (None, Err(why)) => format!(" ({ALWAYS} is not offered: {})", shown(why)),
         (None, Ok(())) => String::new(),
     };

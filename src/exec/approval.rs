@@ -22,6 +22,9 @@ use crate::sys::fence::{Enclosure, Fencer};
 use crate::sys::wake::Wake;
 use std::sync::{Arc, Mutex};
 
+/// Stands where a program's path would, for a shell's text that was understood.
+const NO_SHELL: &str = "no shell; what is started stands below";
+
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -29,7 +32,7 @@ pub struct Question {
     pub id: String,
     /// The whole command, quoted so that arguments can be told apart.
     pub command: String,
-    /// The resolved program file.
+    /// The resolved program file, or words for none.
     pub executable: String,
     /// Working directory.
     pub cwd: String,
@@ -447,14 +450,9 @@ impl Judged<'_> {
         let plan = self.plan;
         let (given, kept_out): (Vec<_>, Vec<_>) =
             plan.overrides.iter().partition(|(name, value)| plan.env.get(*name) == Some(*value));
-        let mut notes = vec![format!("asked because {}", offer.why)];
-        if let Claim::Approved(decision) = claim {
-            notes.push(format!("the gateway says that it was approved there ({})", decision.word()));
-        }
+        let mut notes = Vec::new();
         match &plan.work {
-            Work::Opaque(NotUnderstood { .. }) => {
-                notes.push("the shell runs the text as it stands; what it starts was not analysed".to_owned());
-            }
+            Work::Opaque(NotUnderstood { .. }) => notes.push("the shell runs the text as it stands".to_owned()),
             Work::Steps(steps) => {
                 let stages = plan.stages().filter(|_| steps.len() > 1 || plan.command_preview.is_some());
                 notes.extend(stages.map(|stage| {
@@ -462,6 +460,10 @@ impl Judged<'_> {
                     format!("runs {} ({path})", display::quoted(&stage.argv))
                 }));
             }
+        }
+        notes.push(format!("asked because {}", offer.why));
+        if let Claim::Approved(decision) = claim {
+            notes.push(format!("the gateway says that it was approved there ({})", decision.word()));
         }
         let operands = plan.stages().filter_map(|stage| stage.subject.operand.as_ref());
         notes.extend(operands.map(|operand| format!("bound to the content of {}", operand.file.path.display())));
@@ -481,11 +483,11 @@ impl Judged<'_> {
         Question {
             id: random::uuid(),
             command: display::quoted(&plan.argv),
-            executable: plan
-                .executable
-                .as_ref()
-                .map(|file| file.file.path.to_string_lossy().into_owned())
-                .unwrap_or_default(),
+            executable: match (&plan.executable, &plan.work) {
+                (_, Work::Steps(_)) if plan.command_preview.is_some() => NO_SHELL.to_owned(),
+                (Some(executable), _) => executable.file.path.to_string_lossy().into_owned(),
+                (None, _) => String::new(),
+            },
             cwd: plan.cwd.to_string_lossy().into_owned(),
             env: given.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             agent: plan.agent_id.clone(),

@@ -243,7 +243,7 @@ fn bindable(plan: &Plan, outcome: Outcome) -> Result<(), Refusal> {
 fn offer(plan: &Plan, policy: &EffectivePolicy, judgement: &Judgement) -> Offer {
     let (is_understood, unbound) = match &plan.work {
         Work::Steps(_) => (true, plan.stages().find_map(|stage| stage.subject.unbound.clone())),
-        Work::Opaque(_) => (false, Some("the text was not understood, so what it starts was not looked at".to_owned())),
+        Work::Opaque(_) => (false, Some("what the text starts was not analysed".to_owned())),
     };
     Offer {
         why: if judgement.is_satisfied() { "the policy asks before it".to_owned() } else { judgement.sentence() },
