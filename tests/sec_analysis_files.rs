@@ -479,3 +479,98 @@ fn sec_a96_patterns_are_no_regular_expressions() {
     assert!(!bench.runs(&words("uname")).is_empty());
     bench.finish();
 }
+
+// ---- spec exec h.2: what the original still allows ----
+
+#[test]
+fn sec_h2_defects_are_not_inherited() {
+    let bench = Bench::new();
+    let touch = bench.touch();
+    let work = bench.work();
+    let evil = |name: &str| tool(&work.join(name), &touch);
+    bench.programs(&["uname", "echo"]);
+    // 1: a wrapper or a shell that only has its name.
+    for name in ["sh", "bash", "env", "nice", "timeout", "busybox"] {
+        let own = evil(name);
+        for argv0 in [&own, &format!("./{name}")] {
+            bench.asks(&argv(&[argv0, "-c", "uname"]));
+            bench.asks(&argv(&[argv0, "uname"]));
+            bench.asks(&argv(&[argv0, "sh", "-c", "uname"]));
+            bench.asks(&argv(&["env", argv0, "-c", "uname"]));
+            bench.asks(&sh(&format!("{argv0} -c uname")));
+        }
+    }
+    // 2: shells of other languages, which quote otherwise.
+    for name in ["fish", "nu", "xonsh", "elvish", "pwsh", "cmd", "csh", "tcsh"] {
+        let own = evil(name);
+        bench.list(&[json!(own), json!(program("uname"))]);
+        bench.asks(&argv(&[&own, "-c", "uname"]));
+        bench.asks(&argv(&[&own, "-Command", "uname"]));
+        assert!(bench.send(&argv(&[name, "-c", "uname"])).is_refusal(), "{name}");
+    }
+    bench.list(&[]);
+    // 3: a subscript is code to some shells. 10: so is this arithmetic. 11: names are exact.
+    for text in [
+        format!("test -v 'a[$({touch})]'"),
+        format!("[ -v 'a[$({touch})]' ]"),
+        format!("test 'a[`{touch}`]' -eq 0"),
+        "test -v a[0]".into(),
+        "[ -v a[0] ]".into(),
+        format!("true $[$({touch})]"),
+        format!("cd \"$[`{touch}`]\""),
+        "TRUE".into(),
+        "Cd .".into(),
+        "PWD".into(),
+        "Test -e .".into(),
+    ] {
+        bench.asks(&sh(&text));
+    }
+    // 4: assignments that do not look like one.
+    bench.programs(&["uname", "echo"]);
+    for name in ["LD_PRELOAD+=./x.so", "A[0]=1", "A[$(uname)]=1", "A+=1", "PATH+=:.", "_=1", "BASH_ENV=./uname"] {
+        bench.asks(&sh(&format!("{name} uname")));
+        bench.asks(&sh(&format!("uname; {name} echo x")));
+    }
+    // 5: what a relative path names changes with the directory. 7: and not as its text says.
+    evil("sub/tool");
+    evil("elsewhere/tool");
+    fs::create_dir(work.join("elsewhere/deep")).unwrap();
+    symlink("elsewhere/deep", work.join("link")).unwrap();
+    let good = tool(&work.join("tool"), "echo good");
+    bench.list(&[json!(good)]);
+    for text in ["cd sub && ./tool", "cd sub; ./tool", "cd sub && ../tool", "link/../tool", "cd link && ../tool"] {
+        bench.asks(&sh(text));
+    }
+    bench.asks(&argv(&["link/../tool"]));
+    bench.asks(&argv(&["env", "link/../tool"]));
+    for path in ["./tool", "link/../../tool"] {
+        assert_eq!(bench.runs(&sh(path)), "good\n", "{path}");
+    }
+    // 6: an argument pattern judges what the program gets.
+    let entry = |arguments: &str| json!({"pattern": program("echo"), "argPattern": arguments});
+    bench.list(&[entry("^(\\*|~|\\{a,b\\}|\\$HOME)$")]);
+    for text in ["echo *", "echo ~", "echo {a,b}", "echo $HOME"] {
+        bench.asks(&sh(text));
+    }
+    assert_eq!(bench.runs(&sh("echo '*'; echo '~'; echo \"{a,b}\"; echo \\$HOME")), "*\n~\n{a,b}\n$HOME\n");
+    // 8: a package manager runs what it finds, and not the entry's program.
+    let manager = tool(&work.join("npx"), &touch);
+    bench.list(&[json!(good), json!(manager), json!("npx"), json!("npm"), json!("tool")]);
+    for command in [&[&*manager, "tool"][..], &[&manager, "--yes", "tool"], &[&manager, &good]] {
+        bench.asks(&argv(command));
+    }
+    // 9: what is not there, or cannot be started, is not allowed beforehand.
+    fs::write(work.join("data"), "").unwrap();
+    bench.list(&["missing", "data", "sub", "**"].map(|name| json!(bench.path(name))));
+    for name in ["missing", "data", "sub"] {
+        bench.finds_nothing(&argv(&[bench.path(name)]));
+        assert!(bench.send(&sh(&bench.path(name))).is_refusal(), "{name}");
+    }
+    // 13: without a word in the document nothing runs unasked. 12: without an agent an entry holds.
+    bench.scratch.edit_approvals(|document| drop(document.remove("agents")));
+    bench.asks(&words("uname"));
+    bench.asks(&with(&words("uname"), &json!({"agentId": "main"})));
+    bench.programs(&["uname"]);
+    assert!(!bench.runs(&words("uname")).is_empty());
+    bench.finish();
+}

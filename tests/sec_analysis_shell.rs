@@ -314,3 +314,107 @@ fn sec_a95_words_and_programs_that_start_others_need_a_person() {
     assert_eq!(bench.runs(&sh("echo '-exec'")), "-exec\n");
     bench.finish();
 }
+
+// ---- A94 ----
+
+#[test]
+fn sec_a94_names_are_bytes_and_what_is_decoded_is_not_run() {
+    let bench = Bench::new();
+    let touch = bench.touch();
+    bench.programs(&["echo", "printf", "base64", "tr", "uname", "sh", "bash", "dash", "touch"]);
+    // Full width, invisible characters, other alphabets, other forms of a letter: no such program.
+    for name in
+        ["ｓｈ", "s\u{200b}h", "\u{feff}sh", "sh\u{200d}", "ѕh", "s\u{301}h", "sh\u{a0}", "\u{202e}hs", "SH", "sh "]
+    {
+        bench.finds_nothing(&argv(&[name, "-c", &touch]));
+        bench.asks(&sh(&format!("'{name}' -c '{touch}'")));
+        bench.asks(&sh(&format!("uname; '{name}'")));
+        bench.asks(&argv(&["env", name, "-c", &touch]));
+    }
+    bench.finds_nothing(&argv(&["ｕname"]));
+    // What a program prints is nothing that a shell may read, even where both are on the list.
+    for text in [
+        format!("echo '{touch}' | sh"),
+        format!("echo '{touch}' | bash"),
+        format!("echo '{touch}' | /bin/sh"),
+        format!("echo '{touch}' | tr x x | dash"),
+        format!("echo '{touch}' | sh -s"),
+        format!("echo '{touch}' | sh -"),
+        format!("echo '{touch}' | sh | uname"),
+        format!("echo '{touch}' | env sh"),
+        format!("echo '{touch}' | command sh"),
+        format!("echo '{touch}' |& sh -e"),
+        format!("echo '{touch}' | sh /dev/stdin"),
+        "echo dG91Y2ggY2FuYXJ5Cg== | base64 -d | sh".into(),
+        "printf '\\x74\\x6f\\x75\\x63\\x68\\x20\\x63' | sh".into(),
+        "printf '\\164\\157\\165\\143\\150\\40\\143' | bash".into(),
+        "echo gbhpu | tr a-z n-za-m | sh".into(),
+        "sh -c \"$(printf '\\x74\\x6f')\"".into(),
+        "bash <(echo dG91Y2g= | base64 -d)".into(),
+        "$(echo dG91Y2g= | base64 -d) c".into(),
+        "eval \"`echo dG91Y2g= | base64 -d`\"".into(),
+    ] {
+        bench.asks(&sh(&text));
+    }
+    for name in ["canary", "c"] {
+        assert!(!bench.work().join(name).exists(), "{name}");
+    }
+    // The twins: text in any alphabet, decoding that nothing runs, and a shell that has nothing to read.
+    assert_eq!(bench.runs(&argv(&["echo", "ｓｈ s\u{200b}h"])), "ｓｈ s\u{200b}h\n");
+    assert_eq!(bench.runs(&sh("echo dG91Y2g= | base64 -d")), "touch");
+    assert_eq!(bench.runs(&argv(&["sh"])), "");
+    bench.finish();
+}
+
+// ---- H07 ----
+
+/// What the kernel was asked to start, from a request to its answer, is the plan and nothing else.
+#[cfg(target_os = "linux")]
+#[test]
+fn sec_h07_exactly_the_analysed_arguments_are_started() {
+    if !have("strace", "sec_h07") {
+        return;
+    }
+    let options = ["-D", "-f", "-qq", "-y", "-s", "400", "-e", "trace=execve,execveat", "-e", "signal=none"];
+    let bench = Bench::under(&[&["strace"], &options[..], &["-o", "trace"]].concat());
+    bench.programs(&["echo", "sort", "uname", "ls"]);
+    fs::write(bench.work().join("a b"), "").unwrap();
+    let trace = || -> Vec<String> {
+        let text = fs::read_to_string(bench.scratch.join("trace")).unwrap();
+        text.lines().filter(|line| line.contains("exec") && line.contains("[\"")).map(str::to_owned).collect()
+    };
+    let mut seen = trace().len();
+    assert!(seen > 0, "the app itself");
+    let own = "$HOME \"$PWD\"/*";
+    let work = text_of(&bench.work());
+    for (text, printed, wanted) in [
+        (
+            "echo 'b;a$(x)' | sort -u | wc -l",
+            "1",
+            &[("echo", r#"["echo", "b;a$(x)"]"#), ("sort", r#"["sort", "-u"]"#), ("wc", r#"["wc", "-l"]"#)][..],
+        ),
+        ("uname >/dev/null && echo ls || uname -a", "ls", &[("uname", r#"["uname"]"#), ("echo", r#"["echo", "ls"]"#)]),
+        ("true; cd . && pwd", &work, &[]),
+        ("command echo '-n' 2>&1; ! false", "", &[("echo", r#"["echo", "-n"]"#)]),
+        (
+            &format!("echo \\{own}"),
+            &format!("$HOME {work}/a b"),
+            &[("echo", &format!(r#"["echo", "$HOME", "{work}/a b"]"#))],
+        ),
+    ] {
+        assert_eq!(bench.runs(&sh(text)).trim(), printed, "{text}");
+        let all = trace();
+        let new: Vec<&String> = all.iter().skip(seen).collect();
+        seen = all.len();
+        assert_eq!(new.len(), wanted.len(), "{text}: {new:?}");
+        for (name, argv) in wanted {
+            let file = program(name);
+            let is_it = |line: &&&String| line.contains(&format!("{file}>")) && line.contains(*argv);
+            assert_eq!(new.iter().filter(is_it).count(), 1, "{text}: {name} {argv}: {new:?}");
+        }
+    }
+    // The twin: an argument vector is started as it is, with its wrapper.
+    bench.runs(&argv(&["env", "uname", "-s"]));
+    assert!(trace()[seen..].iter().any(|line| line.contains(r#"["env", "uname", "-s"]"#)));
+    bench.finish();
+}

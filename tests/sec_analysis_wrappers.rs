@@ -6,6 +6,8 @@ mod support_analysis;
 mod support_exec;
 
 use serde_json::json;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
 use std::time::{Duration, Instant};
 use support_analysis::*;
 use support_exec::*;
@@ -211,6 +213,111 @@ fn sec_a85_always_never_trusts_a_wrapper_or_a_shell() {
             let other = argv(&[wrapper, if wrapper.contains(&"sh") { &text } else { payload }].concat());
             attended.denies(&other);
         }
+    }
+    attended.finish();
+}
+
+// ---- A93 ----
+
+/// Code in arguments, code that they load, and a program that comes from the input.
+fn with_code(touch: &str) -> Vec<Vec<String>> {
+    let python = format!("import os; os.system('{touch}')");
+    let perl = format!("system('{touch}')");
+    let node = format!("require('child_process').execSync('{touch}')");
+    let cases: &[&[&str]] = &[
+        &["python3", "-c", &python],
+        &["python3", &format!("-c{python}")],
+        &["python3", "-uc", &python],
+        &["python3", "-m", "loaded"],
+        &["python3", "-mloaded"],
+        &["python3", "-i", "loaded.py"],
+        &["python3", "-"],
+        &["python3"],
+        &["node", "-e", &node],
+        &["node", "--eval", &node],
+        &["node", &format!("--eval={node}")],
+        &["node", "-p", &node],
+        &["node", "--print", &node],
+        &["node", "-pe", &node],
+        &["node", "-r", "./loaded.js", "plain.js"],
+        &["node", "--require", "./loaded.js", "plain.js"],
+        &["node", "--require=./loaded.js", "plain.js"],
+        &["node", "--import", "./loaded.js", "plain.js"],
+        &["node", "--loader", "./loaded.js", "plain.js"],
+        &["node", "-"],
+        &["node"],
+        &["perl", "-e", &perl],
+        &["perl", "-E", &perl],
+        &["perl", "-lane", &perl],
+        &["perl", "-Mloaded", "plain.pl"],
+        &["perl", "-I.", "-mloaded", "plain.pl"],
+        &["perl", "-I", ".", "plain.pl"],
+        &["ruby", "-e", &perl],
+        &["ruby", "-r./loaded", "plain.rb"],
+        &["ruby", "-I", ".", "plain.rb"],
+        &["osascript", "-e", "do shell script \"x\""],
+        &["osascript", "-"],
+    ];
+    let here: HashMap<&str, bool> =
+        ["python3", "node", "perl", "ruby", "osascript"].map(|name| (name, have(name, "sec_a93"))).into();
+    let texts = |case: &&[&str]| case.iter().map(|word| (*word).to_owned()).collect();
+    cases.iter().filter(|case| here[case[0]]).map(texts).collect()
+}
+
+#[test]
+fn sec_a93_code_for_an_interpreter_needs_its_arguments_named() {
+    for is_strict in [false, true] {
+        let bench = Bench::with(&json!({"strictInlineEval": is_strict}));
+        let cases = with_code(&bench.touch());
+        let names: BTreeSet<&str> = cases.iter().map(|case| case[0].as_str()).collect();
+        let programs = [names.iter().copied().collect::<Vec<_>>().as_slice(), &["echo"]].concat();
+        for (name, text) in [
+            ("loaded.py", format!("open('{}', 'w')", bench.canary())),
+            ("loaded.js", format!("require('fs').writeFileSync('{}', '')", bench.canary())),
+            ("plain.js", "console.log('plain')".to_owned()),
+            ("plain.pl", "print \"plain\\n\"".to_owned()),
+        ] {
+            fs::write(bench.work().join(name), text).unwrap();
+        }
+        bench.programs(&programs);
+        for case in &cases {
+            let why = bench.asks(&argv(case));
+            assert!(why.contains("argPattern") || is_strict, "{why}");
+            bench.asks(&argv(&[&["env".to_owned()][..], case].concat()));
+            bench.asks(&sh(&format!("echo '{}' | '{}'", case.last().unwrap().replace('\'', ""), case.join("' '"))));
+        }
+        // A file is the program, and is bound. Its arguments are not code, whatever they look like.
+        for (name, file) in [("node", "plain.js"), ("perl", "plain.pl")] {
+            if names.contains(name) {
+                assert_eq!(bench.runs(&argv(&[name, file, "-e", "x"])), "plain\n");
+            }
+        }
+        // Where the owner has named the code, it runs; in strict mode even then a person decides.
+        if names.contains("perl") {
+            bench.list(&[json!({"pattern": program("perl"), "argPattern": "^-e print\\(1\\)$"})]);
+            let named = argv(&["perl", "-e", "print(1)"]);
+            match is_strict {
+                true => drop(bench.asks(&named)),
+                false => assert_eq!(bench.runs(&named), "1"),
+            }
+            bench.asks(&argv(&["perl", "-e", "print(1);print(2)"]));
+        }
+        // Strict means under `full` too.
+        if is_strict {
+            bench.scratch.edit_approvals(|document| {
+                document.insert("defaults".into(), json!({"security": "full", "ask": "off"}));
+            });
+            cases.iter().for_each(|case| drop(bench.asks(&argv(case))));
+            assert_eq!(bench.runs(&argv(&["printf", "full"])), "full");
+            bench.scratch.edit_approvals(|document| drop(document.remove("defaults")));
+        }
+        bench.finish();
+    }
+
+    let mut attended = Attended::new();
+    for case in with_code(&attended.touch()) {
+        let shown = attended.denies(&argv(&case));
+        assert!(!offers(&shown, "always"), "{shown}");
     }
     attended.finish();
 }

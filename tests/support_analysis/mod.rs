@@ -35,6 +35,17 @@ impl Bench {
     pub fn with(tools: &Value) -> Self {
         let scratch = workspace(tools);
         let app = App::start(&scratch);
+        Self::of(scratch, app)
+    }
+
+    /// With these words in front of the app's command line.
+    pub fn under(starter: &[&str]) -> Self {
+        let scratch = workspace(&json!({}));
+        let app = App::start_with(&scratch, scratch.openclaw_under(starter, APP));
+        Self::of(scratch, app)
+    }
+
+    fn of(scratch: Scratch, app: App) -> Self {
         let exec = app.exec(&scratch);
         let own = children(app.pid());
         Self { scratch, app, exec, own }
