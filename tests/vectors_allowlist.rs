@@ -26,8 +26,11 @@ const MUST_AGREE: &[&str] = &["basic", "pattern", "resolution", "safe-bin", "cha
 /// may be satisfied here. The one exception that there is (issue part 2, "Measured how").
 const PERFORMED: &[&str] = &["${HOME}", "${PWD}", "$HOME", "$PWD", "2>&1", "1>/dev/null", "2>/dev/null", ">/dev/null"];
 
+/// Whether a case is of a kind.
+type IsKind = fn(&Value) -> bool;
+
 /// Of the tags that must agree, what we refuse all the same: why, and in which cases.
-const REFUSED: &[(&str, fn(&Value) -> bool)] = &[
+const REFUSED: &[(&str, IsKind)] = &[
     ("what is not there, or is no program, satisfies nothing (h.2-9)", |case| {
         let by = case["out"]["segmentSatisfiedBy"].as_array().into_iter().flatten();
         let mut segments = case["out"]["segments"].as_array().into_iter().flatten().zip(by);
