@@ -284,7 +284,7 @@ fn sec_a95_words_and_programs_that_start_others_need_a_person() {
         format!("env xargs {touch}"),
         format!("\\command {touch}"),
         format!("\"exec\" {touch}"),
-        format!("'.' ./x"),
+        "'.' ./x".into(),
     ] {
         bench.asks(&sh(&text));
     }

@@ -17,7 +17,7 @@ use support::TempDir;
 
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 const MUTATIONS: usize = 20_000;
-const GENERATED: usize = 12_000;
+const GENERATED: usize = 10_000;
 /// Of the generated lines that many at least must be understood, or the comparison says little.
 const UNDERSTOOD: usize = 4_000;
 
