@@ -14,7 +14,7 @@ use openclaw::protocol::node::RunRequest;
 use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::state::approvals::{AllowEntry, EffectivePolicy};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use support::{Fixture, cases};
@@ -26,19 +26,25 @@ const MUST_AGREE: &[&str] = &["basic", "pattern", "resolution", "safe-bin", "cha
 /// may be satisfied here. The one exception that there is (issue part 2, "Measured how").
 const PERFORMED: &[&str] = &["${HOME}", "${PWD}", "$HOME", "$PWD", "2>&1", "1>/dev/null", "2>/dev/null", ">/dev/null"];
 
-/// Of the tags that must agree, what we refuse all the same, and why.
-const REFUSED: &[(&str, &str)] = &[
-    ("shell-0540", "a link that leads nowhere satisfies nothing (h.2-9)"),
-    ("shell-0545", "a file that is not there satisfies nothing (h.2-9)"),
-    ("shell-0546", "a file that cannot be started satisfies nothing (h.2-9)"),
-    ("shell-0566", "a directory is no program (h.2-9)"),
-    ("shell-0568", "a directory is no program (h.2-9)"),
-    ("shell-0571", "a name that is not in the search path satisfies nothing (h.2-9)"),
-    ("shell-0579", "`Path` is not `PATH`, and ours comes from no request"),
-    ("shell-0581", "a directory's name is taken byte for byte, blanks included (A68)"),
-    ("argv-0008", "an argument vector whose first element is empty is refused altogether (A92)"),
-    ("argv-0070", "a text with blanks that argv has not does not agree with it (A76)"),
+/// Whether a case is of a kind.
+type IsKind = fn(&Value) -> bool;
+
+/// Of the tags that must agree, what we refuse all the same: why, and in which cases.
+const REFUSED: &[(&str, IsKind)] = &[
+    ("what is not there, or is no program, satisfies nothing (h.2-9)", |case| {
+        let by = case["out"]["segmentSatisfiedBy"].as_array().into_iter().flatten();
+        let mut segments = case["out"]["segments"].as_array().into_iter().flatten().zip(by);
+        segments.any(|(segment, by)| segment["resolvedPath"].is_null() && *by != "safeBuiltins")
+    }),
+    ("`Path` is not `PATH`, and ours comes from no request", |case| case["in"]["env"].get("Path").is_some()),
+    ("a directory's name is taken byte for byte, blanks included (A68)", |case| is_padded(&case["in"]["cwd"])),
+    ("an argument vector whose first element is empty is refused altogether (A92)", |case| case["in"]["argv"][0] == ""),
+    ("a text with blanks that argv has not does not agree with it (A76)", |case| is_padded(&case["in"]["rawCommand"])),
 ];
+
+fn is_padded(text: &Value) -> bool {
+    text.as_str().is_some_and(|text| text != text.trim())
+}
 
 /// Without these words.
 fn without_performed(text: &str) -> String {
@@ -117,7 +123,6 @@ struct Report {
     stricter: usize,
     equal: usize,
     performed: usize,
-    used: BTreeSet<&'static str>,
 }
 
 impl Report {
@@ -149,7 +154,7 @@ impl Report {
         } else if theirs {
             let reason = ours.sentence();
             if tags.iter().any(|tag| MUST_AGREE.contains(tag)) && !tags.contains(&"probe") {
-                assert!(self.is_known(id, &reason), "{id} must agree: {reason}: {case}");
+                assert!(self.is_known(case, &reason), "{id} must agree: {reason}: {case}");
             } else {
                 println!("{id} {tags:?}: ours is stricter: {reason}");
             }
@@ -160,19 +165,14 @@ impl Report {
     }
 
     /// Whether this refusal stands in the table; prints why.
-    fn is_known(&mut self, id: &str, reason: &str) -> bool {
-        let Some((refused, why)) = REFUSED.iter().find(|(refused, _)| *refused == id) else { return false };
-        self.used.insert(refused);
-        println!("{id}: ours is stricter: {why} ({reason})");
+    fn is_known(&mut self, case: &Value, reason: &str) -> bool {
+        let Some((why, _)) = REFUSED.iter().find(|(_, is_refused)| is_refused(case)) else { return false };
+        println!("{}: ours is stricter: {why} ({reason})", case["id"].as_str().unwrap());
         true
     }
 
     fn finish(&self, cases: &[Value]) {
         let count = cases.len();
-        for (refused, why) in REFUSED {
-            let is_here = cases.iter().any(|case| case["id"] == *refused);
-            assert!(!is_here || self.used.contains(refused), "{refused} is not refused any more: {why}");
-        }
         println!("{count} cases: {} equal, {} stricter, {} performed", self.equal, self.stricter, self.performed);
         assert_eq!(self.equal + self.stricter + self.performed, count);
     }
@@ -240,7 +240,7 @@ fn vectors_argv_allowlist() {
                 mismatches += 1;
                 let request = &case["out"]["request"];
                 if request["ok"] == true && is_satisfied(case) {
-                    assert!(report.is_known(case["id"].as_str().unwrap(), &refusal.message), "{case}");
+                    assert!(report.is_known(case, &refusal.message), "{case}");
                     report.stricter += 1;
                     continue;
                 }

@@ -293,7 +293,11 @@ impl<'a> Reader<'a> {
                 }
                 changed = Some(self.change_to(&argv, command.position)?);
             }
-            stages.push(self.stage(argv, command)?);
+            let mut stage = self.stage(argv, command)?;
+            if !stages.is_empty() {
+                subject::reads_a_pipe(&mut stage.subject);
+            }
+            stages.push(stage);
         }
         match changed {
             Some(directory) => {

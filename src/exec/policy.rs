@@ -180,7 +180,7 @@ pub fn decide(plan: &Plan, rules: &Rules) -> Verdict {
     }
     let judgement = Judgement::of(plan, rules);
     let outcome = match table(policy.security, policy.ask, judgement.is_satisfied()) {
-        Outcome::Run if policy.security == Security::Full && must_ask_under_full(plan, rules) => Outcome::Ask,
+        Outcome::Run if must_ask(plan, rules) => Outcome::Ask,
         outcome => outcome,
     };
     if outcome != Outcome::Disabled {
@@ -204,9 +204,9 @@ pub fn decide(plan: &Plan, rules: &Rules) -> Verdict {
     }
 }
 
-/// `full` runs everything unasked, but a denylist cannot be applied to what was not understood, and
-/// the owner may want to see code in arguments.
-fn must_ask_under_full(plan: &Plan, rules: &Rules) -> bool {
+/// A denylist cannot be applied to what was not understood, as `full` would run it, and the owner may
+/// want to see code in arguments, whatever else allows it (A93).
+fn must_ask(plan: &Plan, rules: &Rules) -> bool {
     let is_inline = |stage: &Stage| matches!(stage.subject.nature, Nature::InlineCode(_));
     let names_programs = rules.policy.denylist.iter().any(|entry| matches!(entry, DenyEntry::Program(_)));
     (names_programs && matches!(plan.work, Work::Opaque(_)))

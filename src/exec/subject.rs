@@ -231,6 +231,16 @@ fn shell(subject: &mut Subject, place: &Place) -> Result<(), String> {
     Ok(())
 }
 
+/// A shell that is given no script runs what the command before it prints (A94).
+pub fn reads_a_pipe(subject: &mut Subject) {
+    let name = subject.argv.first().map(String::as_str).unwrap_or_default();
+    if subject.nature == Nature::Plain && subject.operand.is_none() && is_shell(name, subject.executable.as_ref()) {
+        let reason = format!("`{name}` runs what the command before it prints");
+        subject.unbound.get_or_insert_with(|| reason.clone());
+        subject.nature = Nature::PromptOnly(reason);
+    }
+}
+
 /// Whether a shell may read it: a `#!` line for another language makes its text mean something else
 /// to a shell than what its owner allowed.
 fn is_shell_script(path: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! What the tests of the app and of the exec side share beyond `support`: the app as a process, a
 //! raw client of the exec socket, `mac-debug`, documents, and a look at the process table.
-#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this module")]
 
 mod desk;
 

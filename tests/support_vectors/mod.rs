@@ -12,11 +12,14 @@ pub fn directory() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from)
 }
 
+fn read(file: &str) -> String {
+    let path = directory().join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// The cases of one file.
 pub fn cases(file: &str) -> Vec<Value> {
-    let path = directory().join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let cases: Vec<Value> = read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(cases.len() > 3, "{file} is empty");
     cases
 }
@@ -33,8 +36,7 @@ impl Fixture {
         let base = std::env::temp_dir().canonicalize().unwrap();
         let root = base.join(format!("oc-vectors-{}-{number}", std::process::id()));
         std::fs::create_dir(&root).unwrap();
-        let text = std::fs::read_to_string(directory().join("fixture.json")).unwrap();
-        let description: Value = serde_json::from_str(&text).unwrap();
+        let description: Value = serde_json::from_str(&read("fixture.json")).unwrap();
         let fixture = Self { root };
         for entry in description["entries"].as_array().unwrap() {
             fixture.make(entry);
