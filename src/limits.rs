@@ -353,3 +353,14 @@ pub const SKILLS_TTL: Duration = Duration::from_secs(90);
 pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 /// Names of it that count. ours
 pub const SKILL_BINS: usize = 1_024;
+// ---- ssh ----
+
+/// How long ssh may take to connect; less than [`CONNECT_DEADLINE`], so that its own word comes first. ours
+pub const SSH_CONNECT_SECONDS: u32 = 10;
+/// Last bytes of its standard error that are kept. ours
+pub const SSH_SAID_BYTES: usize = 2 * 1024;
+/// Characters of a user name or host in a target. ours; a host name has 253 at most
+pub const SSH_NAME_CHARS: usize = 253;
+/// Pause after the other machine or its key was refused: fewer tries than what is commonly banned,
+/// five in ten minutes. ours
+pub const SSH_REFUSED_PAUSE: Duration = Duration::from_secs(180);

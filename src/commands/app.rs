@@ -1,8 +1,9 @@
 //! `openclaw app`
 
-use super::{failed, locate};
+use super::{failed, locate, ssh};
 use crate::app::operator::Ask;
-use crate::app::supervisor::{self, AppOptions};
+use crate::app::supervisor::{self, AppOptions, remote_credential_source};
+use crate::client::tunnel::Target;
 use crate::desktop::Backend;
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateError};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
-/// this machine's node too. A second start says so and exits 0.
+/// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "app")]
 pub struct Flags {
@@ -21,7 +22,7 @@ pub struct Flags {
     /// gateway who may answer) or none (default: terminal)
     #[argh(option, default = "Ask::Desktop(Backend::Terminal)")]
     ask: Ask,
-    /// loopback TCP port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    /// loopback TCP port of the gateway, here or behind --ssh (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,
     /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
@@ -30,6 +31,15 @@ pub struct Flags {
     /// open no TCP port, only <state>/gateway.sock
     #[argh(switch)]
     no_tcp: bool,
+    /// a gateway on another machine: USER@HOST or USER@HOST:PORT, reached by ssh with a key (never a password)
+    #[argh(option)]
+    ssh: Option<Target>,
+    /// the one key file that ssh uses (default: what its agent and configuration have)
+    #[argh(option)]
+    ssh_identity: Option<PathBuf>,
+    /// ssh configuration file (default: ssh's own ones)
+    #[argh(option)]
+    ssh_config: Option<PathBuf>,
 }
 
 /// Runs until a signal ends it.
@@ -56,7 +66,12 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
         Err(error) => return Err(error.into()),
     };
     let signals = Termination::install()?;
-    let config = Config::load(&state, &environment)?;
-    let options = AppOptions { state, config, ask: flags.ask, tcp: !flags.no_tcp };
+    // Without a gateway here, nothing is made for one.
+    let read = if flags.ssh.is_some() { Config::inspect } else { Config::load };
+    let config = read(&state, &environment)?;
+    let (identity, ssh_config) = (flags.ssh_identity.as_deref(), flags.ssh_config.as_deref());
+    let tunnel = ssh::tunnel(flags.ssh, identity, ssh_config, config.port)?;
+    let remote = tunnel.map(|tunnel| (tunnel, remote_credential_source(&state, &environment)));
+    let options = AppOptions { state, config, ask: flags.ask, tcp: !flags.no_tcp, remote };
     Ok(supervisor::run(options, lock, &signals)?)
 }

@@ -5,6 +5,7 @@ mod approvals;
 mod gateway;
 mod mac_debug;
 mod node;
+mod ssh;
 
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;

@@ -1,0 +1,24 @@
+//! `--ssh` and what belongs to it, for every command that speaks to a gateway.
+
+use crate::client::Tunnel;
+use crate::client::tunnel::Target;
+use std::path::Path;
+
+/// The way that the flags describe, if they do; `port` is the gateway's over there.
+///
+/// # Errors
+/// A sentence.
+pub fn tunnel(
+    target: Option<Target>,
+    identity: Option<&Path>,
+    config: Option<&Path>,
+    port: u16,
+) -> Result<Option<Tunnel>, String> {
+    match target {
+        Some(target) => Tunnel::new(target, port, identity, config).map(Some),
+        None if identity.is_some() || config.is_some() => {
+            Err("--ssh-identity and --ssh-config are for --ssh; say that too".to_owned())
+        }
+        None => Ok(None),
+    }
+}
