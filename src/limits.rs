@@ -364,3 +364,19 @@ pub const SSH_NAME_CHARS: usize = 253;
 /// Pause after the other machine or its key was refused: fewer tries than what is commonly banned,
 /// five in ten minutes. ours
 pub const SSH_REFUSED_PAUSE: Duration = Duration::from_secs(180);
+
+// ---- setup links ----
+
+/// A setup link is good for this long. spec: exec g.7
+pub const SETUP_LINK_TTL: Duration = Duration::from_secs(600);
+/// Setup links that wait to be used. ours
+pub const SETUP_LINKS: usize = 16;
+/// Longest setup link, characters. ours; an official one has 150
+pub const SETUP_LINK_BYTES: usize = 4_096;
+
+// ---- what a node tells of itself ----
+
+/// First pause before a refused `node.*.update` is repeated; doubles. spec: gateway §5
+pub const UPDATE_RETRY_FIRST: Duration = Duration::from_millis(250);
+/// Longest such pause. spec: gateway §5
+pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(5);

@@ -393,6 +393,7 @@ fn with_policy(
         pins: None,
         host: Host::of_this_process(None),
         policy,
+        surface: node::surface(),
         exec_host,
         policy_editor: None,
     };

@@ -140,6 +140,7 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         pins: None,
         host: Host::of_this_process(None),
         policy: Arc::new(policy),
+        surface: node::surface(),
         exec_host,
         policy_editor: None,
     };

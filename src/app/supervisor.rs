@@ -195,6 +195,7 @@ fn start_local(
         pins: Some(Arc::clone(&pins)),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
+        surface: node::surface(),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
     };
@@ -253,14 +254,13 @@ pub fn given_credentials(environment: &Environment) -> Credentials {
     Credentials {
         token: environment.gateway_token.as_ref().map(Secret::copy),
         password: environment.gateway_password.as_ref().map(Secret::copy),
-        device_token: None,
+        ..Credentials::default()
     }
 }
 
-/// Where a device of ours keeps what the gateway at `endpoint` gives it: one behind ssh has its own.
+/// Where a device of ours keeps what the gateway at `endpoint` gives it, for that place only (A30).
 pub fn device_tokens(state: &StateDir, owner: DeviceOwner, device: &DeviceKey, endpoint: &Endpoint) -> DeviceTokens {
-    let tokens = DeviceTokens::new(state.device_tokens(owner), device.id());
-    if let Endpoint::Ssh(tunnel) = endpoint { tokens.of(&tunnel.place()) } else { tokens }
+    DeviceTokens::new(state.device_tokens(owner), device.id()).of(&endpoint.pin_name())
 }
 
 /// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is

@@ -76,6 +76,11 @@ impl Connection {
         Ok(Self(link))
     }
 
+    /// A handle to it.
+    pub fn link(&self) -> Link {
+        self.0.clone()
+    }
+
     /// Closes and waits, at most as long as a close may take, until the gateway knows.
     pub fn close(self) {
         self.0.close(1000, "");

@@ -134,6 +134,9 @@ fn advice(code: &str) -> &'static str {
             "; set OPENCLAW_GATEWAY_PASSWORD to the gateway's password"
         }
         "AUTH_DEVICE_TOKEN_MISMATCH" => "; this device's token is no longer valid, connect once with the shared token",
+        "AUTH_BOOTSTRAP_TOKEN_INVALID" => {
+            "; a setup link is good for one node and ten minutes; make another: openclaw mac-debug pair link"
+        }
         "AUTH_RATE_LIMITED" => "; wait a minute before the next attempt",
         "DEVICE_AUTH_SIGNATURE_EXPIRED" => "; the clocks of both sides differ by more than two minutes",
         "PROTOCOL_MISMATCH" => "; gateway and client are of versions that do not fit together",

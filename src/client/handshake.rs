@@ -57,6 +57,8 @@ struct Attempt {
     protocol: u32,
     /// Leave the shared token away and show the device token.
     device_token_only: bool,
+    /// Leave that away too and show what the setup link says.
+    bootstrap_only: bool,
 }
 
 /// Logs in.
@@ -64,7 +66,7 @@ struct Attempt {
 /// # Errors
 /// See [`ConnectError`]; the connection is closed then.
 pub fn log_in(endpoint: &Endpoint, options: &ConnectOptions) -> Result<(Peer, Hello), ConnectError> {
-    let mut attempt = Attempt { protocol: PROTOCOL, device_token_only: false };
+    let mut attempt = Attempt { protocol: PROTOCOL, device_token_only: false, bootstrap_only: false };
     loop {
         match try_once(endpoint, options, attempt) {
             Err(ConnectError::Refused(error)) => {
@@ -88,6 +90,9 @@ impl Attempt {
                 && options.credentials.token.is_some()
                 && options.credentials.device_token.is_some())
             .then_some(Self { device_token_only: true, ..self }),
+            "AUTH_DEVICE_TOKEN_MISMATCH" if !self.bootstrap_only => {
+                options.credentials.bootstrap_token.is_some().then_some(Self { bootstrap_only: true, ..self })
+            }
             _ => None,
         }
     }
@@ -272,7 +277,10 @@ fn connect_params(options: &ConnectOptions, challenge: &Challenge, attempt: Atte
     let credentials = &options.credentials;
     let shared = credentials.token.as_ref().filter(|_| !attempt.device_token_only);
     let password = credentials.password.as_ref().filter(|_| !attempt.device_token_only);
-    let device_token = credentials.device_token.as_ref().filter(|_| shared.is_none() && password.is_none());
+    let device_token = credentials.device_token.as_ref();
+    let device_token = device_token.filter(|_| shared.is_none() && password.is_none() && !attempt.bootstrap_only);
+    let bootstrap = credentials.bootstrap_token.as_ref();
+    let bootstrap = bootstrap.filter(|_| shared.is_none() && password.is_none() && device_token.is_none());
     let mut auth = Map::new();
     let mut show = |name: &str, secret: Option<&Secret>| {
         if let Some(secret) = secret {
@@ -282,6 +290,7 @@ fn connect_params(options: &ConnectOptions, challenge: &Challenge, attempt: Atte
     show("token", shared);
     show("password", password);
     show("deviceToken", device_token);
+    show("bootstrapToken", bootstrap);
     let mut params = json!({
         "minProtocol": attempt.protocol,
         "maxProtocol": attempt.protocol,
@@ -304,7 +313,7 @@ fn connect_params(options: &ConnectOptions, challenge: &Challenge, attempt: Atte
     if let Some(path_env) = &options.path_env {
         set("pathEnv", json!(path_env));
     }
-    let signed_token = shared.or(device_token).map_or("", Secret::expose_text);
+    let signed_token = shared.or(device_token).or(bootstrap).map_or("", Secret::expose_text);
     if let Some(proof) = device_proof(options, challenge, signed_token) {
         set("device", json!(proof));
     }

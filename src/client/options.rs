@@ -16,13 +16,20 @@ pub struct Credentials {
     pub password: Option<Secret>,
     /// What this device got in an earlier `hello-ok`.
     pub device_token: Option<Secret>,
+    /// What a setup link says: shown once there is nothing else to show.
+    pub bootstrap_token: Option<Secret>,
 }
 
 impl Credentials {
     /// Another copy, for another attempt.
     pub fn copy(&self) -> Self {
         let copy = |secret: &Option<Secret>| secret.as_ref().map(Secret::copy);
-        Self { token: copy(&self.token), password: copy(&self.password), device_token: copy(&self.device_token) }
+        Self {
+            token: copy(&self.token),
+            password: copy(&self.password),
+            device_token: copy(&self.device_token),
+            bootstrap_token: copy(&self.bootstrap_token),
+        }
     }
 }
 

@@ -73,15 +73,19 @@ impl Backoff {
         whole / 2 + (whole / 2).mul_f64(f64::from(u16::from_le_bytes(random::bytes())) / f64::from(u16::MAX))
     }
 
-    /// After a successful login, or when the machine woke up.
+    /// When the machine woke up.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// The pause after a connection that had been up.
-    pub fn pause_after(&mut self, ended: &Ended) -> Duration {
-        self.reset();
-        if ended.code == Some(SERVICE_RESTART) { limits::RESTART_PAUSE } else { self.pause() }
+    /// The pause after a connection that had been up for `lasted`. A gateway that lets us in and drops us at once
+    /// is no gateway that is well.
+    pub fn pause_after(&mut self, ended: &Ended, lasted: Duration) -> Duration {
+        let settled = lasted >= limits::RECONNECT_MAX;
+        if settled {
+            self.reset();
+        }
+        if settled && ended.code == Some(SERVICE_RESTART) { limits::RESTART_PAUSE } else { self.pause() }
     }
 }
 
@@ -138,8 +142,15 @@ mod tests {
             assert!((whole / 2..=whole).contains(&pause), "{pause} of {whole}");
         }
         let restart = Ended { code: Some(1012), reason: String::new() };
-        assert!(backoff.pause_after(&restart) < Duration::from_secs(1));
-        assert!(backoff.pause_after(&Ended { code: None, reason: String::new() }) <= Duration::from_secs(1));
+        let lost = Ended { code: None, reason: String::new() };
+        for ended in [&restart, &lost] {
+            assert!(
+                backoff.pause_after(ended, Duration::from_secs(1)) >= limits::RECONNECT_MAX / 2,
+                "it keeps dropping us"
+            );
+        }
+        assert!(backoff.pause_after(&restart, limits::RECONNECT_MAX) < Duration::from_secs(1));
+        assert!(backoff.pause_after(&lost, limits::RECONNECT_MAX) <= Duration::from_secs(1));
         let pauses: Vec<_> = (0..20).map(|_| Backoff::default().pause()).collect();
         assert!(pauses.iter().any(|pause| pause != &pauses[0]), "no jitter");
     }

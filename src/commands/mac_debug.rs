@@ -130,14 +130,15 @@ struct Invoke {
     params: Option<String>,
 }
 
-/// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID.
+/// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID; or link: a setup link for one new
+/// node, good once and for ten minutes (there: openclaw node --pair LINK). What it offers is approved here.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "pair")]
 struct Pair {
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// list, approve or reject
+    /// list, approve, reject or link
     #[argh(positional)]
     verb: String,
     /// the request
@@ -387,6 +388,7 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
     };
     match flags.verb.as_str() {
         "list" => Ok(print(&pairing::list(target)?, flags.json, pairing::text)),
+        "link" => Ok(print(&pairing::link(target)?, flags.json, pairing::link_text)),
         "approve" => {
             let answer = pairing::resolve(target, request()?, true)?;
             Ok(print(&answer, flags.json, |_| "approved\n".to_owned()))
@@ -395,7 +397,7 @@ fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectError> {
             let answer = pairing::resolve(target, request()?, false)?;
             Ok(print(&answer, flags.json, |_| "rejected\n".to_owned()))
         }
-        other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve or reject"))),
+        other => Err(InspectError::Usage(format!("`pair {other}` is not known; say list, approve, reject or link"))),
     }
 }
 

@@ -1,24 +1,28 @@
 //! `openclaw node`
 
 use super::{failed, is_run, locate, ssh, usage};
-use crate::app::supervisor::{credential_source, device_tokens, remote_credential_source};
+use crate::app::supervisor::{credential_source, device_tokens, given_credentials, remote_credential_source};
 use crate::client::tunnel::Target;
-use crate::client::{CredentialSource, Endpoint};
+use crate::client::{CredentialSource, Credentials, Endpoint, Surface};
 use crate::exec::analysis::Host;
 use crate::exec::approval::Guards;
 use crate::exec::document::{DocumentPolicy, Settings};
+use crate::identity::secret::Secret;
+use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
+use crate::protocol::setup::SetupLink;
 use crate::state::approvals::ApprovalsDocument;
-use crate::state::config::Config;
+use crate::state::config::{Config, GatewayMode};
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
-use crate::state::{Environment, StateDir, device_key, node_config};
+use crate::state::{Environment, StateDir, StateError, device_key, node_config};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use argh::FromArgs;
+use std::io::{BufRead, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -53,6 +57,13 @@ pub struct Flags {
     /// ssh configuration file (default: ssh's own ones)
     #[argh(option)]
     ssh_config: Option<PathBuf>,
+    /// a setup link (oc-pair://…), used once: it names the gateway and admits this node there; - reads it from standard
+    /// input, where nobody else on this machine sees it
+    #[argh(option)]
+    pair: Option<String>,
+    /// what to offer, separated by commas (default: all), for example system.which,system.run.prepare,system.run
+    #[argh(option)]
+    commands: Option<String>,
     /// name shown to operators (default: the last one, else this machine's name)
     #[argh(option)]
     display_name: Option<String>,
@@ -112,7 +123,6 @@ pub fn run(flags: Flags, environment: Environment) -> ExitCode {
 
 fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
     process::settle();
-    environment.gateway_port = flags.port.or(environment.gateway_port);
     let exec_host = match (flags.exec_host, environment.node_exec_host.as_deref()) {
         (Some(word), _) => word,
         (None, Some(word)) if !word.trim().is_empty() => {
@@ -123,13 +133,15 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     };
     let state = locate(flags.state_dir.clone(), &mut environment)?;
     let config = Config::inspect(&state, &environment)?;
-    let endpoint = endpoint(&flags, &config)?;
-    let credentials = match &endpoint {
-        Endpoint::Ssh(_) => remote_credential_source(&state, &environment),
-        _ => credential_source(&state, &config),
-    };
+    let link = flags.pair.as_deref().map(setup_link).transpose()?;
+    let endpoint = endpoint(&flags, &config, link.as_ref())?;
+    let surface = surface(flags.commands.as_deref())?;
     state.prepare()?;
-    let options = options(&flags, &state, &config, endpoint, credentials, exec_host)?;
+    let credentials = match link {
+        Some(link) => link_credentials(&state, &endpoint, link)?,
+        None => credentials(&state, &environment, &config, &endpoint),
+    };
+    let options = options(&flags, &state, &config, endpoint, credentials, surface, exec_host)?;
     let signals = Termination::install()?;
     let stop = Arc::new(Wake::new()?);
     let for_signals = Arc::clone(&stop);
@@ -140,13 +152,24 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     Ok(node::run(options, &stop)?)
 }
 
-fn endpoint(flags: &Flags, config: &Config) -> Result<Endpoint, Box<dyn std::error::Error>> {
+fn setup_link(text: &str) -> Result<SetupLink, Box<dyn std::error::Error>> {
+    let mut line = String::new();
+    if text == "-" {
+        let most = u64::try_from(limits::SETUP_LINK_BYTES)?;
+        std::io::stdin().lock().take(most).read_line(&mut line)?;
+    }
+    Ok(SetupLink::parse(if text == "-" { &line } else { text })?)
+}
+
+/// Flags go before the link, and the link before the settings.
+fn endpoint(flags: &Flags, config: &Config, link: Option<&SetupLink>) -> Result<Endpoint, Box<dyn std::error::Error>> {
+    let port = flags.port.unwrap_or(config.port);
     let named = [flags.url.is_some(), flags.socket.is_some(), flags.host.is_some(), flags.ssh.is_some()];
     if named.iter().filter(|named| **named).count() > 1 {
         return Err("say one of --url, --socket, --host and --ssh".into());
     }
     let (identity, ssh_config) = (flags.ssh_identity.as_deref(), flags.ssh_config.as_deref());
-    if let Some(tunnel) = ssh::tunnel(flags.ssh.clone(), identity, ssh_config, config.port)? {
+    if let Some(tunnel) = ssh::tunnel(flags.ssh.clone(), identity, ssh_config, port)? {
         return Ok(Endpoint::Ssh(tunnel));
     }
     if let Some(url) = &flags.url {
@@ -155,7 +178,54 @@ fn endpoint(flags: &Flags, config: &Config) -> Result<Endpoint, Box<dyn std::err
     if let Some(socket) = &flags.socket {
         return Ok(Endpoint::Socket(std::path::absolute(socket)?));
     }
-    Ok(Endpoint::from_host(flags.host.as_deref().unwrap_or("127.0.0.1"), config.port)?)
+    let elsewhere = link.map(|link| link.url.as_str()).or_else(|| remote_url(config));
+    match elsewhere.filter(|_| flags.host.is_none() && flags.port.is_none()) {
+        Some(url) => Ok(Endpoint::from_url(url)?),
+        None => Ok(Endpoint::from_host(flags.host.as_deref().unwrap_or("127.0.0.1"), port)?),
+    }
+}
+
+fn remote_url(config: &Config) -> Option<&str> {
+    config.remote.url.as_deref().filter(|_| config.mode == GatewayMode::Remote)
+}
+
+/// What a gateway is shown beside its own device token: a stored secret only the one that it belongs to (A30).
+fn credentials(state: &StateDir, environment: &Environment, config: &Config, endpoint: &Endpoint) -> CredentialSource {
+    let is_remote = || remote_url(config).and_then(|url| Endpoint::from_url(url).ok()).as_ref() == Some(endpoint);
+    let is_own = match endpoint {
+        Endpoint::Socket(path) => *path == state.gateway_socket(),
+        Endpoint::Tcp { port, .. } => *port == config.port,
+        Endpoint::Ssh(_) => false,
+    };
+    if matches!(endpoint, Endpoint::Ssh(_)) || is_remote() {
+        remote_credential_source(state, environment)
+    } else if is_own {
+        credential_source(state, config)
+    } else {
+        let given = given_credentials(environment);
+        Box::new(move || given.copy())
+    }
+}
+
+/// Only what the link says is shown to the gateway that it names, and that one must prove the link's key.
+fn link_credentials(state: &StateDir, endpoint: &Endpoint, link: SetupLink) -> Result<CredentialSource, StateError> {
+    if let Some(key) = &link.gateway_key {
+        GatewayPins::new(state).pin(&endpoint.pin_name(), key)?;
+    }
+    let token = Secret::new(link.bootstrap_token.expose().to_owned());
+    Ok(Box::new(move || Credentials { bootstrap_token: Some(token.copy()), ..Credentials::default() }))
+}
+
+/// All that we have, or what the owner lets us offer of it.
+fn surface(wanted: Option<&str>) -> Result<Surface, String> {
+    let mut surface = node::surface();
+    let Some(wanted) = wanted else { return Ok(surface) };
+    let wanted: Vec<&str> = wanted.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !surface.commands.iter().any(|known| known == *name)) {
+        return Err(format!("--commands: '{unknown}' is not one of {}", surface.commands.join(", ")));
+    }
+    surface.commands.retain(|name| wanted.contains(&name.as_str()));
+    Ok(surface)
 }
 
 fn options(
@@ -164,6 +234,7 @@ fn options(
     config: &Config,
     endpoint: Endpoint,
     credentials: CredentialSource,
+    surface: Surface,
     exec_host: ExecHostWord,
 ) -> Result<NodeOptions, Box<dyn std::error::Error>> {
     let device = Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::NodeHost))?);
@@ -180,7 +251,6 @@ fn options(
         endpoint,
         client: NodeOptions::headless(node.display_name.unwrap_or_else(process::host_name), node.node_id),
         device,
-        // A paired node needs no shared secret: its device token is enough.
         credentials,
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
@@ -189,6 +259,7 @@ fn options(
             trusts_agent: false,
             settings: Settings::of(&config.exec),
         }),
+        surface,
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
     })

@@ -8,7 +8,7 @@ use super::failures::Suspect;
 use super::pairing::{DeviceClaim, NotAdmitted, PairingRequired, Surface};
 use super::scope::Role;
 use super::session::{NodeSession, Session};
-use super::{Core, event, registry, scope};
+use super::{Core, event, pairing, registry, scope, setup};
 use crate::identity::{device, random, secret::Secret};
 use crate::limits;
 use crate::protocol::connect::{self, ConnectParams, DevicePayload, DeviceProof, PayloadForm};
@@ -131,6 +131,10 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
     check_device(params, proof, nonce)?;
     let (method, admitted_by) = match shared {
         Shared::Right(method, generation) => (method, Some(generation)),
+        Shared::Missing if params.auth.bootstrap_token.is_some() && params.auth.device_token.is_none() => {
+            redeem_setup(core, params, role)?;
+            ("bootstrap-token", None)
+        }
         Shared::Missing | Shared::Wrong => {
             let scopes = device_token_scopes(core, &suspect, params, proof, role, &shared)?;
             if !params.scopes.iter().all(|wanted| scope::satisfies(&scopes, wanted)) {
@@ -145,8 +149,13 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
             ("device-token", None)
         }
     };
-    // A first pairing without a question: right shared secret, direct local, no Origin (A24).
-    let silent = method != "device-token" && arrival.origin.is_none() && core.settings.auto_approve_local;
+    // A first pairing without a question: a setup link, or the right shared secret, direct local; no Origin (A24).
+    let unasked = match method {
+        _ if arrival.origin.is_some() => None,
+        "bootstrap-token" => Some(setup::VIA),
+        "device-token" => None,
+        _ => core.settings.auto_approve_local.then_some(pairing::SILENT),
+    };
     let public_key = device::normalised_public_key(&proof.public_key).ok_or_else(|| {
         device_error("device identity mismatch", "DEVICE_AUTH_DEVICE_ID_MISMATCH", "device-id-mismatch")
     })?;
@@ -157,7 +166,7 @@ fn decide(core: &Core, arrival: &Arrival, params: &ConnectParams, nonce: &str) -
         role,
         scopes: &params.scopes,
     };
-    let admitted = core.pairing().admit(&claim, silent);
+    let admitted = core.pairing().admit(&claim, unasked);
     match admitted {
         Ok(admitted) => Ok(Entry {
             role,
@@ -407,6 +416,17 @@ fn device_token_scopes(
             Err(auth_error(code, &message, reason, params).into())
         }
     }
+}
+
+/// Uses up the token of a setup link, which admits exactly a node and nothing else (A19).
+fn redeem_setup(core: &Core, params: &ConnectParams, role: Role) -> Result<(), Refusal> {
+    let token = params.auth.bootstrap_token.as_ref().map(connect::SecretText::expose).unwrap_or_default();
+    let fits = role == Role::Node && params.scopes.is_empty();
+    if fits && core.setups().redeem(token.as_bytes(), Now::read()) {
+        return Ok(());
+    }
+    let reason = "bootstrap_token_invalid";
+    Err(auth_error("AUTH_BOOTSTRAP_TOKEN_INVALID", "bootstrap token invalid or expired", reason, params).into())
 }
 
 /// Tells owners of a new request, and the device what it waits for.

@@ -3,7 +3,7 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, registry};
+use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, registry, setup};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -67,6 +67,7 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
     ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
     ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("device.pair.setupCode", Access::Scope(scope::ADMIN), setup::setup_code_of),
     ("exec.approvals.get", Access::Scope(scope::ADMIN), methods_policy::get),
     ("exec.approvals.set", Access::Scope(scope::ADMIN), methods_policy::set),
     ("exec.approvals.node.get", Access::Scope(scope::ADMIN), methods_policy::node_get),

@@ -19,6 +19,7 @@ pub mod run_binding;
 pub mod run_guard;
 pub mod scope;
 pub mod session;
+pub mod setup;
 
 use crate::identity::device::DeviceKey;
 use crate::identity::random;
@@ -38,6 +39,7 @@ use pairing::{Pairing, Surface};
 use registry::Registry;
 use serde_json::json;
 use session::Session;
+use setup::Setups;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -142,6 +144,7 @@ pub struct Core {
     key: DeviceKey,
     pairing: Mutex<Pairing>,
     failures: Mutex<Failures>,
+    setups: Mutex<Setups>,
     registry: Registry,
     invocations: Invocations,
     approvals: Approvals,
@@ -202,6 +205,10 @@ impl Core {
 
     fn failures(&self) -> MutexGuard<'_, Failures> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn setups(&self) -> MutexGuard<'_, Setups> {
+        self.setups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn uptime_ms(&self) -> u64 {
@@ -277,6 +284,7 @@ impl Gateway {
             key,
             pairing: Mutex::new(pairing),
             failures: Mutex::new(Failures::new()),
+            setups: Mutex::default(),
             registry: Registry::default(),
             invocations: Invocations::default(),
             approvals: Approvals::default(),

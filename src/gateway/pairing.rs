@@ -3,6 +3,7 @@
 
 use super::command_policy;
 use super::scope::{self, Role};
+use super::setup;
 use crate::identity::{random, secret};
 use crate::limits;
 use crate::protocol::connect::{ClientInfo, normalised};
@@ -15,6 +16,10 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+
+/// `approvedVia` of a device with the right shared secret on a direct local connection without an Origin. Source: spec
+/// gateway §3.
+pub const SILENT: &str = "silent";
 
 /// Why a record could not be kept.
 #[derive(Debug)]
@@ -65,7 +70,7 @@ pub struct DeviceRecord {
     pub roles: Vec<String>,
     /// Operator scopes that were approved.
     pub scopes: Vec<String>,
-    /// `silent`, `owner` or `local-app`.
+    /// `silent`, `owner`, `local-app` or `setup-link`.
     pub approved_via: String,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
@@ -248,16 +253,15 @@ impl Pairing {
 
     // ---- devices ----
 
-    /// Whether a device may connect as it asks. `silent` = the connection may pair for the first
-    /// time without a question (spec §3: right shared secret, direct local, no Origin).
+    /// Whether a device may connect as it asks. `unasked` = by what the connection may pair for the first
+    /// time without a question: [`SILENT`] or [`setup::VIA`].
     ///
     /// # Errors
     /// [`NotAdmitted`].
-    pub fn admit(&mut self, claim: &DeviceClaim<'_>, silent: bool) -> Result<Admitted, NotAdmitted> {
+    pub fn admit(&mut self, claim: &DeviceClaim<'_>, unasked: Option<&str>) -> Result<Admitted, NotAdmitted> {
         let is_local_app = self.is_local_app(claim.device_id) && claim.role == Role::Node;
         let Some(record) = self.devices.get(claim.device_id) else {
-            if silent || is_local_app {
-                let via = if is_local_app { "local-app" } else { "silent" };
+            if let Some(via) = if is_local_app { Some("local-app") } else { unasked } {
                 return self.pair_now(claim, via).map_err(|error| NotAdmitted::Failed(error.to_string()));
             }
             return Err(self.require(claim, "not-paired"));
@@ -274,7 +278,8 @@ impl Pairing {
         if !scopes_fit {
             return Err(self.require(claim, "scope-upgrade"));
         }
-        if record.tokens.contains_key(claim.role.word()) {
+        // Whoever comes by a link has no token any more.
+        if record.tokens.contains_key(claim.role.word()) && unasked != Some(setup::VIA) {
             return Ok(Admitted { new_token: None });
         }
         let scopes = if claim.role == Role::Operator { record.scopes.clone() } else { Vec::new() };

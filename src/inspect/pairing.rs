@@ -1,8 +1,9 @@
 //! `mac-debug pair`: devices that want in, and surfaces that nodes offer.
 
 use super::{InspectError, Target, call, shown, table};
-use crate::client::Connection;
+use crate::client::{Connection, Endpoint};
 use crate::gateway::scope;
+use crate::protocol::setup::setup_link;
 use serde_json::{Value, json};
 
 /// What waits and what is in: `{nodes: node.pair.list, devices: device.pair.list}`.
@@ -43,6 +44,31 @@ pub fn text(list: &Value) -> String {
         return "nothing waits and nothing is paired\n".to_owned();
     }
     table(&["WHAT", "REQUEST", "NAME", "DEVICE", "FOR"], &rows)
+}
+
+/// A setup link for one new node: `device.pair.setupCode`, whose answer gets the member `link`.
+///
+/// # Errors
+/// See [`InspectError`].
+pub fn link(target: &Target) -> Result<Value, InspectError> {
+    let connection = target.connect(&[scope::ADMIN])?;
+    let mut params = json!({"bootstrapProfile": "node", "includeQr": false});
+    // The official gateway does not count its loopback address as one to give away.
+    if let (Endpoint::Tcp { .. }, Some(members)) = (&target.endpoint, params.as_object_mut()) {
+        members.insert("publicUrl".to_owned(), target.endpoint.to_string().into());
+    }
+    let mut answer = call(&connection, "device.pair.setupCode", &params)?;
+    let code = answer.get("setupCode").and_then(Value::as_str).map(str::to_owned);
+    let code = code.ok_or_else(|| InspectError::Answer("it has no setupCode".to_owned()))?;
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("link".to_owned(), setup_link(&code).into());
+    }
+    Ok(answer)
+}
+
+/// The link, alone on its line.
+pub fn link_text(answer: &Value) -> String {
+    format!("{}\n", shown(answer, "link"))
 }
 
 /// Approves or rejects a request, whichever of the two kinds it is. Asks for the scopes that the

@@ -2,6 +2,7 @@
 
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
 use super::policy_edits::{Caller, PolicyEditor};
+use crate::client::Surface;
 use crate::exec::analysis::{self, Host};
 use crate::exec::approval::{self, Answer, Context, Guards, Origin, Person, PolicySource, Question};
 use crate::exec::display;
@@ -33,6 +34,8 @@ pub enum ExecHost {
 
 /// The commands of one node.
 pub struct Commands {
+    /// What was declared to the gateway; nothing else is done.
+    pub offered: Surface,
     /// Where commands are analysed.
     pub host: Host,
     /// The owner's policy.
@@ -90,6 +93,9 @@ impl Commands {
         cancel: &Wake,
         listener: Option<Listener<'_>>,
     ) -> Option<Outcome> {
+        if !self.offered.commands.contains(&request.command) {
+            return Some(Outcome::refused(unsupported()));
+        }
         let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
         if let Some(editor) = &self.policy_editor
             && request.command.starts_with(name::EXEC_APPROVALS)

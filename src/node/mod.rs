@@ -1,6 +1,7 @@
 //! The node host: connects to a gateway, offers this machine's commands, answers invocations.
 //! Usable inside another process: no global state, ends when told to.
 
+mod announce;
 pub mod commands;
 pub mod exec_host_client;
 mod host;
@@ -11,8 +12,9 @@ mod skills;
 pub use commands::ExecHost;
 pub use host::surface;
 
+use crate::client::connection::Ended;
 use crate::client::reconnect::{self, Backoff, Next, Waited};
-use crate::client::{ConnectError, Connection, CredentialSource, Endpoint};
+use crate::client::{ConnectError, Connection, CredentialSource, Endpoint, Surface};
 use crate::exec::analysis::Host;
 use crate::exec::approval::PolicySource;
 use crate::identity::device::DeviceKey;
@@ -29,6 +31,7 @@ use policy_edits::PolicyEditor;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Everything that a node needs.
 pub struct NodeOptions {
@@ -49,6 +52,8 @@ pub struct NodeOptions {
     pub host: Host,
     /// The owner's policy.
     pub policy: Arc<dyn PolicySource>,
+    /// What it offers, at most [`surface`]; it does nothing else, whoever asks.
+    pub surface: Surface,
     /// Who runs commands.
     pub exec_host: ExecHost,
     /// Who serves `system.execApprovals.*`; none does not.
@@ -99,10 +104,10 @@ pub fn run(options: NodeOptions, stop: &Wake) -> Result<(), NodeError> {
     while !stop.is_fired() {
         let pause = match node.session(stop) {
             Ok(Session::Stopped) => break,
-            Ok(Session::Lost(ended)) => {
+            Ok(Session::Lost(ended, lasted)) => {
                 said.clear();
                 crate::log!("node", "the connection has ended: {}; connecting again", ended.reason);
-                backoff.pause_after(&ended)
+                backoff.pause_after(&ended, lasted)
             }
             Err(error) => {
                 let next = reconnect::after(&error);
@@ -158,7 +163,8 @@ fn tell_stats(connection: &Connection, stop: &Wake) -> io::Result<()> {
 /// How a session ended.
 enum Session {
     Stopped,
-    Lost(crate::client::connection::Ended),
+    /// Why, and after how long.
+    Lost(Ended, Duration),
 }
 
 struct Node {
@@ -183,6 +189,7 @@ impl Node {
             tokens: options.tokens,
             pins: options.pins,
             commands: Arc::new(Commands {
+                offered: options.surface,
                 host: options.host,
                 policy: options.policy,
                 exec_host: options.exec_host,
@@ -210,12 +217,14 @@ impl Node {
         self.keep_token(&connection);
         let hello = connection.hello();
         crate::log!("node", "connected to {} (gateway {})", self.endpoint, hello.server_version);
+        let since = Instant::now();
+        announce::start(connection.link());
         let waited = tell_stats(&connection, stop);
         // What is under way has nobody to answer to any more.
         invocations.end();
         waited.map_err(ConnectError::Thread)?;
         match connection.ended() {
-            Some(ended) if !stop.is_fired() => Ok(Session::Lost(ended.clone())),
+            Some(ended) if !stop.is_fired() => Ok(Session::Lost(ended.clone(), since.elapsed())),
             _ => {
                 connection.close();
                 Ok(Session::Stopped)
@@ -235,7 +244,7 @@ impl Node {
             client: self.client.clone(),
             role: host::ROLE,
             scopes: Vec::new(),
-            surface: surface(),
+            surface: self.commands.offered.clone(),
             path_env: Some(self.commands.host.search_path_text()),
             credentials,
             device: Some(Arc::clone(&self.device)),

@@ -7,5 +7,6 @@ pub mod frame;
 pub mod node;
 pub mod policy;
 pub mod schema;
+pub mod setup;
 pub mod strict;
 pub mod text;
