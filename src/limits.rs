@@ -380,3 +380,5 @@ pub const SETUP_LINK_BYTES: usize = 4_096;
 pub const UPDATE_RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Longest such pause. spec: gateway §5
 pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long a result waits for the official gateway's word about its event. ours
+pub const EVENT_ACKNOWLEDGED: Duration = Duration::from_secs(5);

@@ -194,16 +194,24 @@ impl Invocations {
         }
     }
 
-    /// Says the outcome, the event first, unless the invocation is over. Sending never waits, so
-    /// the lock is held: a cancel comes before all of it or after all of it.
+    /// Says the outcome, the event first, unless the invocation is over. What is said under the lock never waits: a
+    /// cancel comes before all of it or after all of it.
     fn report(&self, link: &Link, id: &str, outcome: Outcome) {
+        let event = outcome.event.map(|(event, payload)| {
+            json!({"event": event, "payloadJSON": serde_json::to_string(&payload).unwrap_or_default()})
+        });
+        // The official gateway works on several requests of a node at once, and knows an event's run only until it
+        // has the result. Ours takes them in order.
+        let in_order = link.hello().gateway_key.is_some();
+        if let Some(event) = event.as_ref().filter(|_| !in_order && self.is_running(id)) {
+            let _ = link.call(name::NODE_EVENT, event, limits::EVENT_ACKNOWLEDGED);
+        }
         let mut state = self.state();
         if state.running.remove(id).is_none() {
             return;
         }
-        if let Some((event, payload)) = &outcome.event {
-            let payload = serde_json::to_string(payload).unwrap_or_default();
-            let _ = link.post(name::NODE_EVENT, &json!({"event": event, "payloadJSON": payload}));
+        if let Some(event) = event.filter(|_| in_order) {
+            let _ = link.post(name::NODE_EVENT, &event);
         }
         self.post_result(link, id, outcome.result);
     }
@@ -223,6 +231,10 @@ impl Invocations {
             let text = format!("the result has {bytes} bytes, more than a gateway reads");
             let _ = answer(Err(NodeError::new("UNAVAILABLE", text)));
         }
+    }
+
+    fn is_running(&self, id: &str) -> bool {
+        self.state().running.contains_key(id)
     }
 
     fn cancel(&self, id: &str) {

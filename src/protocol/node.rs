@@ -44,8 +44,6 @@ pub mod name {
     pub const HOST_STATS: &str = "node.host.stats";
     /// Node to gateway: which programs its skills have.
     pub const SKILLS_BINS: &str = "skills.bins";
-    /// Node to gateway: which workers it may run.
-    pub const RUNNER_INVENTORY: &str = "node.runnerInventory.update";
     /// Node to gateway: skills of its own.
     pub const SKILLS_UPDATE: &str = "node.skills.update";
     /// Node to gateway: tools of its own.

@@ -101,7 +101,7 @@ impl Seat {
     /// The next request of a node, acknowledged; what it says of its machine is passed over.
     pub fn request(&mut self) -> (String, Value) {
         let mut frame = self.read().unwrap();
-        while frame["params"]["event"] == "node.host.stats" {
+        while frame["params"]["event"] == "node.host.stats" || frame["method"].as_str().unwrap().ends_with(".update") {
             frame = self.read().unwrap();
         }
         self.send(&json!({"type": "res", "id": frame["id"], "ok": true, "payload": {"ok": true}}));
