@@ -19,6 +19,8 @@ use support::{
 };
 use support_node::{Script, Seat};
 
+/// A secret for one run.
+const GIVEN: &str = "given-for-this-run";
 /// Time in which a client that comes back would have come.
 const QUIET: Duration = Duration::from_millis(1_500);
 
@@ -262,9 +264,9 @@ fn sec_a30_another_gateway_is_shown_nothing_that_was_stored() {
         assert!(ended.code == Some(1) && ended.stderr.contains("OPENCLAW_GATEWAY_TOKEN"), "{ended:?}");
     }
     // What is given for it is shown; the other gateway's answer is kept for it alone.
-    let node = Process::spawn(given(node_at(state, &["--port", &port]), "given"));
+    let node = Process::spawn(given(node_at(state, &["--port", &port]), GIVEN));
     let (seat, connect) = next_connect(&other);
-    assert_eq!(connect["params"]["auth"], json!({"token": "given"}));
+    assert_eq!(connect["params"]["auth"], json!({"token": GIVEN}));
     seat.send(&json!({"type": "res", "id": connect["id"], "ok": true, "payload": {
         "type": "hello-ok", "protocol": 4, "server": {"version": "test", "connId": "c"},
         "auth": {"role": "node", "scopes": [], "deviceToken": "of-the-other"}, "policy": {"tickIntervalMs": 30_000}}}));

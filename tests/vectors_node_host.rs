@@ -230,6 +230,7 @@ impl<'a> World<'a> {
             audit: AuditLog::new(&state),
         };
         let commands = Commands {
+            offered: surface(),
             host: host(fixture),
             policy: Arc::new(DocumentPolicy { document: Arc::clone(&document), trusts_agent: true, settings }),
             exec_host: ExecHost::Local(Arc::new(guards)),
