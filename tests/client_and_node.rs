@@ -343,6 +343,35 @@ fn a_device_token_is_the_second_try_only_when_the_gateway_offers_it() {
     gateway.join().unwrap();
 }
 
+/// What an earlier link got for this device goes first; when it holds no more, the new link counts.
+#[test]
+fn a_setup_link_is_shown_when_the_device_token_holds_no_more() {
+    let script = Script::new();
+    let endpoint = script.endpoint();
+    let gateway = thread::spawn(move || {
+        let mut seat = script.seat(None);
+        let connect = seat.read().unwrap();
+        assert_eq!(connect["params"]["auth"], json!({"deviceToken": "device-token"}));
+        seat.refuse(&connect, "INVALID_REQUEST", &json!({"code": "AUTH_DEVICE_TOKEN_MISMATCH"}));
+        drop(seat);
+        let mut seat = script.seat(None);
+        let connect = seat.read().unwrap();
+        assert_eq!(connect["params"]["auth"], json!({"bootstrapToken": "of-the-link"}));
+        seat.refuse(&connect, "INVALID_REQUEST", &json!({"code": "AUTH_DEVICE_TOKEN_MISMATCH"}));
+        assert!(seat.read().is_err());
+        assert!(script.is_untouched());
+    });
+    let secret = |text: &str| Some(Secret::new(text.to_owned()));
+    let mut options = operator(None);
+    options.credentials = Credentials {
+        device_token: secret("device-token"),
+        bootstrap_token: secret("of-the-link"),
+        ..Credentials::default()
+    };
+    assert!(matches!(open(&endpoint, &options), Err(ConnectError::Refused(_))));
+    gateway.join().unwrap();
+}
+
 /// Everything runs, nobody is asked.
 struct RunsAll;
 

@@ -47,6 +47,7 @@ fn node(scratch: &Scratch) -> Commands {
     let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
     let bin = vec![scratch.0.join("bin")];
     Commands {
+        offered: openclaw::node::surface(),
         host: Host { search_path: bin, ..Host::of_this_process(None) },
         policy: Arc::new(DocumentPolicy {
             document: Arc::new(ApprovalsDocument::new(&state)),
