@@ -70,7 +70,6 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Not quoted: whoever wrote it knows it, and it may hold a password.
         let wrong = || {
             "an ssh target is USER@HOST or USER@HOST:PORT, names of letters, digits, '.', '_' and '-' \
              (an IPv6 address in brackets)"
@@ -94,7 +93,7 @@ impl FromStr for Target {
         if user.is_some_and(|user| !is_name(user)) {
             return Err(wrong());
         }
-        Ok(Self { user: user.map(str::to_owned), host: host.to_ascii_lowercase(), port })
+        Ok(Self { user: user.map(str::to_owned), host: host.to_owned(), port })
     }
 }
 
@@ -169,7 +168,7 @@ impl Tunnel {
     pub fn place(&self) -> String {
         let Target { host, port, .. } = &self.0.target;
         let port = port.map_or_else(String::new, |port| port.to_string());
-        format!("ssh:[{host}]:{port}:{}", self.0.gateway_port)
+        format!("ssh:[{}]:{port}:{}", host.to_ascii_lowercase(), self.0.gateway_port)
     }
 
     /// The other machine.
@@ -469,9 +468,9 @@ mod tests {
         for (text, shown) in [
             ("me@host", "me@host"),
             ("host", "host"),
-            ("Me_1.x-y@Gateway.Example:2222", "Me_1.x-y@gateway.example:2222"),
+            ("Me_1.x-y@Gateway.Example:2222", "Me_1.x-y@Gateway.Example:2222"),
             ("me@192.0.2.1:1", "me@192.0.2.1:1"),
-            ("me@[2001:DB8::1]:65535", "me@[2001:db8::1]:65535"),
+            ("me@[2001:DB8::1]:65535", "me@[2001:DB8::1]:65535"),
             ("[::1]", "[::1]"),
             ("_alias", "_alias"),
         ] {
@@ -485,6 +484,7 @@ mod tests {
         let words: Vec<_> = tunnel.arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
         let end = ["-l", "me", "-p", "22", "-W", "127.0.0.1:18789", "--", "::1"];
         assert_eq!(words[words.len() - end.len()..], end);
+        assert_eq!(tunnel.place(), "ssh:[::1]:22:18789");
         // What the specification asks for, host keys stricter.
         for setting in
             ["BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ServerAliveInterval=15"]
