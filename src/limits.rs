@@ -359,10 +359,12 @@ pub const SKILL_BINS: usize = 1_024;
 pub const SSH_CONNECT_SECONDS: u32 = 10;
 /// Last bytes of its standard error that are kept. ours
 pub const SSH_SAID_BYTES: usize = 2 * 1024;
+/// Last bytes of it that are shown: with our sentence they fit into a log line. ours
+pub const SSH_SHOWN_BYTES: usize = 1024;
 /// Characters of a user name or host in a target. ours; a host name has 253 at most
 pub const SSH_NAME_CHARS: usize = 253;
-/// Pause after the other machine or its key was refused: fewer tries than what is commonly banned,
-/// five in ten minutes. ours
+/// Pause after the other machine did not let us in: fewer tries than what is commonly banned, five in
+/// ten minutes. ours
 pub const SSH_REFUSED_PAUSE: Duration = Duration::from_secs(180);
 
 // ---- setup links ----

@@ -6,11 +6,11 @@ mod support;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Finished, Gateway, Options, Process, TOKEN, TempDir, children, free_port, openclaw, signal, wait_until};
+use support::{Finished, Gateway, Process, TOKEN, TempDir, children, free_port, openclaw, signal, wait_until};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -225,7 +225,8 @@ fn a_node_serves_through_ssh_and_comes_back_when_sshd_does() {
     let [ssh] = ssh_of(node.pid())[..] else { panic!("not one ssh") };
     sshd.stop();
     said(&node, "the connection has ended");
-    assert!(node.stderr().contains("ssh: "), "why, in ssh's own words: {}", node.stderr());
+    // Why, in its own words.
+    said(&node, "ssh: ");
     wait_until("the old ssh is gone", || (!is_alive(ssh)).then_some(()));
     let down = Instant::now();
     thread::sleep(Duration::from_secs(1));
@@ -290,6 +291,11 @@ fn a_refused_key_is_a_sentence_and_not_tried_over_and_over() {
     thread::sleep(Duration::from_secs(4));
     assert_eq!(tries(&sshd), 1, "{}", sshd.log());
     assert_eq!(node.stderr().matches("does not let us in").count(), 1, "{}", node.stderr());
+    // The app's several connections are no more tries than one.
+    let app = Process::spawn(here.command(&["app", "--ask", "none"], &sshd.flags(gateway.port)));
+    said(&app, "does not let us in");
+    thread::sleep(Duration::from_secs(4));
+    assert!((2..=3).contains(&tries(&sshd)), "{}", sshd.log());
     // The named key, and no other.
     let mut flags = sshd.flags(gateway.port);
     flags.extend(["--ssh-identity".to_owned(), sshd.dir.join("stranger").to_str().unwrap().to_owned()]);
@@ -461,6 +467,22 @@ fn sec_a166_configurations_cannot_turn_the_connection_into_something_else() {
     assert!(!canary.exists() && !master.exists());
 }
 
+/// A155 for what ssh and the programs of its configuration say.
+#[test]
+fn sec_a155_what_ssh_says_is_escaped_and_bounded() {
+    if !have_sshd("sec_a155_what_ssh_says_is_escaped_and_bounded") {
+        return;
+    }
+    let (sshd, here) = (Sshd::new(), Here::new());
+    let script = here.0.join("proxy");
+    fs::write(&script, "yes 'a long line' | head -c 3000000 >&2; printf 'end\\033[2J\\n' >&2\n").unwrap();
+    sshd.configure(&format!("ProxyCommand sh {}\n", script.display()));
+    let looked = here.mac_debug(&sshd.flags(18_789), &["nodes"]);
+    assert_eq!(looked.code, Some(1), "{looked:?}");
+    assert!(looked.stderr.contains("end\\u{1B}[2J") && looked.stderr.len() < 4096, "{looked:?}");
+    assert_eq!(looked.stderr.trim_end().lines().count(), 1, "{looked:?}");
+}
+
 #[test]
 fn a_killed_node_leaves_no_ssh_behind() {
     if !have_sshd("a_killed_node_leaves_no_ssh_behind") {
@@ -499,7 +521,7 @@ fn the_app_joins_a_gateway_behind_ssh_and_status_says_how_it_fares() {
     if !have_sshd("the_app_joins_a_gateway_behind_ssh_and_status_says_how_it_fares") {
         return;
     }
-    let (mut sshd, gateway, here) = (Sshd::new(), Gateway::start(Options::default()), Here::new());
+    let (mut sshd, gateway, here) = (Sshd::new(), Gateway::new(), Here::new());
     let app = Process::spawn(here.command(&["app", "--ask", "none"], &sshd.flags(gateway.port)));
     said(&app, "waits for approval; run: openclaw mac-debug --ssh ");
     let pending = gateway.owner().request("node.pair.list", json!({})).unwrap();
@@ -521,7 +543,6 @@ fn the_app_joins_a_gateway_behind_ssh_and_status_says_how_it_fares() {
     assert!(text.contains("\ntunnel     the app's gateway is port ") && text.contains(": not connected: "), "{text}");
     sshd.start();
     wait_until("it is back", || (tunnel(&here)["connected"] == true).then_some(()));
-    let _: PathBuf = gateway.socket();
     signal(app.pid(), libc::SIGTERM);
     assert_eq!(app.finish().code, Some(0));
 }

@@ -5,7 +5,7 @@ use super::endpoint::Endpoint;
 use super::error::ConnectError;
 use super::gateway_key;
 use super::options::ConnectOptions;
-use super::tunnel::{Ssh, Trouble};
+use super::tunnel::Ssh;
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
@@ -192,8 +192,7 @@ fn dial(endpoint: &Endpoint) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError>
     match endpoint {
         Endpoint::Socket(path) => return dial_socket(path, endpoint).map(|stream| (stream, None)),
         Endpoint::Ssh(tunnel) => {
-            let opened = tunnel.open().map(|(stream, ssh)| (stream, Some(ssh)));
-            return opened.map_err(|error| ConnectError::Tunnel(Trouble::unstarted(tunnel, &error)));
+            return tunnel.open().map(|(stream, ssh)| (stream, Some(ssh))).map_err(ConnectError::Tunnel);
         }
         Endpoint::Tcp { .. } => {}
     }

@@ -45,11 +45,8 @@ pub fn after(error: &ConnectError) -> Next {
             | "AUTH_RATE_LIMITED"
             | "DEVICE_IDENTITY_REQUIRED"
             | "PROTOCOL_MISMATCH" => Next::Idle,
-            _ => {
-                Next::Retry(refusal.retry_after_ms.map(|pause| Duration::from_millis(pause).min(limits::RECONNECT_MAX)))
-            }
+            _ => Next::Retry(refusal.retry_after_ms.map(Duration::from_millis)),
         },
-        ConnectError::Tunnel(trouble) if trouble.is_refusal() => Next::Retry(Some(limits::SSH_REFUSED_PAUSE)),
         _ => Next::Retry(None),
     }
 }

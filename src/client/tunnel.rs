@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The system's own; never looked up in a search path.
@@ -70,7 +70,6 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Not quoted: whoever wrote it knows it, and it may hold a password.
         let wrong = || {
             "an ssh target is USER@HOST or USER@HOST:PORT, names of letters, digits, '.', '_' and '-' \
              (an IPv6 address in brackets)"
@@ -94,7 +93,7 @@ impl FromStr for Target {
         if user.is_some_and(|user| !is_name(user)) {
             return Err(wrong());
         }
-        Ok(Self { user: user.map(str::to_owned), host: host.to_ascii_lowercase(), port })
+        Ok(Self { user: user.map(str::to_owned), host: host.to_owned(), port })
     }
 }
 
@@ -130,10 +129,12 @@ struct Way {
 /// For `status`.
 #[derive(Debug, Default)]
 struct News {
-    /// The one that carried the last login.
-    connected: Weak<Ssh>,
-    /// Why there is none.
+    /// How many run that carried a login.
+    connected: usize,
+    /// Why the last one failed.
     trouble: String,
+    /// We were not let in; whoever tries is told so until then.
+    refused: Option<(Instant, Trouble)>,
 }
 
 /// How a tunnel fares.
@@ -167,7 +168,7 @@ impl Tunnel {
     pub fn place(&self) -> String {
         let Target { host, port, .. } = &self.0.target;
         let port = port.map_or_else(String::new, |port| port.to_string());
-        format!("ssh:[{host}]:{port}:{}", self.0.gateway_port)
+        format!("ssh:[{}]:{port}:{}", host.to_ascii_lowercase(), self.0.gateway_port)
     }
 
     /// The other machine.
@@ -183,11 +184,7 @@ impl Tunnel {
     /// How it fares.
     pub fn status(&self) -> Status {
         let news = self.news();
-        Status {
-            target: self.to_string(),
-            connected: news.connected.upgrade().is_some_and(|ssh| !ssh.over.is_fired()),
-            trouble: news.trouble.clone(),
-        }
+        Status { target: self.to_string(), connected: news.connected > 0, trouble: news.trouble.clone() }
     }
 
     fn news(&self) -> MutexGuard<'_, News> {
@@ -197,8 +194,17 @@ impl Tunnel {
     /// Starts an ssh and returns our end of it, long before it is connected: the first read waits.
     ///
     /// # Errors
-    /// It cannot be started.
-    pub fn open(&self) -> io::Result<(Stream, Arc<Ssh>)> {
+    /// It cannot be started, or was refused a moment ago.
+    pub fn open(&self) -> Result<(Stream, Arc<Ssh>), Trouble> {
+        if let Some((until, trouble)) = &self.news().refused
+            && Instant::now() < *until
+        {
+            return Err(trouble.clone());
+        }
+        self.begin().map_err(|error| Trouble::new(self, format!("{SSH} cannot be started: {error}")))
+    }
+
+    fn begin(&self) -> io::Result<(Stream, Arc<Ssh>)> {
         let (ours, theirs) = UnixStream::pair()?;
         let gone = Arc::new(Wake::new()?);
         let ssh = Arc::new(Ssh {
@@ -301,9 +307,13 @@ pub struct Ssh {
 
 impl Ssh {
     /// A login went through.
-    pub fn connected(self: &Arc<Self>) {
-        self.connected.store(true, Ordering::SeqCst);
-        *self.tunnel.news() = News { connected: Arc::downgrade(self), trouble: String::new() };
+    pub fn connected(&self) {
+        let mut news = self.tunnel.news();
+        // Under this lock it ends, too.
+        if !self.over.is_fired() {
+            self.connected.store(true, Ordering::SeqCst);
+            *news = News { connected: news.connected + 1, ..News::default() };
+        }
     }
 
     /// Why no login went through, if that lies with ssh.
@@ -331,13 +341,17 @@ impl Ssh {
         drop(theirs);
         let _ = started.send(Ok(()));
         self.follow(&child, said);
-        self.failed.store(child.exit() == Some(FAILED), Ordering::SeqCst);
+        let failed = child.exit() == Some(FAILED);
+        self.failed.store(failed, Ordering::SeqCst);
         // Whatever is left of it is killed.
         drop(child);
-        if self.failed.load(Ordering::SeqCst) && self.connected.load(Ordering::SeqCst) {
-            let said = self.said();
-            crate::log!("ssh", "{}: {said}", self.tunnel.0.target);
-            self.tunnel.news().trouble = said;
+        let mut news = self.tunnel.news();
+        if self.connected.load(Ordering::SeqCst) {
+            news.connected -= 1;
+            if failed {
+                news.trouble = end_of(&self.said()).to_owned();
+                crate::log!("ssh", "{}: {}", self.tunnel.0.target, news.trouble);
+            }
         }
         self.over.fire();
     }
@@ -377,21 +391,19 @@ impl Ssh {
 }
 
 /// What ssh says about a login that did not get through.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Trouble {
     target: String,
     said: String,
 }
 
 impl Trouble {
-    /// An ssh that could not be started.
-    pub fn unstarted(tunnel: &Tunnel, error: &io::Error) -> Self {
-        Self::new(tunnel, format!("{SSH} cannot be started: {error}"))
-    }
-
+    /// Noted for `status`, and for the next who tries.
     fn new(tunnel: &Tunnel, said: String) -> Self {
         let trouble = Self { target: tunnel.0.target.to_string(), said };
-        tunnel.news().trouble = trouble.to_string();
+        let mut news = tunnel.news();
+        news.trouble = trouble.to_string();
+        news.refused = trouble.is_login().then(|| (Instant::now() + limits::SSH_REFUSED_PAUSE, trouble.clone()));
         trouble
     }
 
@@ -404,12 +416,7 @@ impl Trouble {
     }
 
     fn is_login(&self) -> bool {
-        self.says("Permission denied") || self.says("Too many authentication failures")
-    }
-
-    /// Nothing changes without a person, here or there.
-    pub fn is_refusal(&self) -> bool {
-        self.is_host_key() || self.is_login()
+        self.says("Permission denied (") || self.says("Too many authentication failures")
     }
 }
 
@@ -439,8 +446,51 @@ impl fmt::Display for Trouble {
         } else {
             f.write_str("it may be away, or its name or port be wrong")
         }?;
-        write!(f, ". ssh says: {said}")
+        write!(f, ". ssh says: {}", end_of(said))
     }
 }
 
 impl std::error::Error for Trouble {}
+
+/// The reason comes last.
+fn end_of(said: &str) -> &str {
+    let start = said.ceil_char_boundary(said.len().saturating_sub(limits::SSH_SHOWN_BYTES));
+    said.get(start..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The positive twins of `sec_a166_…` in `tests/ssh_tunnel.rs`.
+    #[test]
+    fn targets_are_understood() {
+        for (text, shown) in [
+            ("me@host", "me@host"),
+            ("host", "host"),
+            ("Me_1.x-y@Gateway.Example:2222", "Me_1.x-y@Gateway.Example:2222"),
+            ("me@192.0.2.1:1", "me@192.0.2.1:1"),
+            ("me@[2001:DB8::1]:65535", "me@[2001:DB8::1]:65535"),
+            ("[::1]", "[::1]"),
+            ("_alias", "_alias"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn ssh_gets_words_and_the_host_last_of_all() {
+        let tunnel = Tunnel::new("me@[::1]:22".parse().unwrap(), 18_789, None, None).unwrap();
+        let words: Vec<_> = tunnel.arguments().into_iter().map(|word| word.into_string().unwrap()).collect();
+        let end = ["-l", "me", "-p", "22", "-W", "127.0.0.1:18789", "--", "::1"];
+        assert_eq!(words[words.len() - end.len()..], end);
+        assert_eq!(tunnel.place(), "ssh:[::1]:22:18789");
+        // What the specification asks for, host keys stricter.
+        for setting in
+            ["BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes", "ServerAliveInterval=15"]
+        {
+            let place = words.iter().position(|word| word == setting).unwrap();
+            assert_eq!(words[place - 1], "-o");
+        }
+    }
+}

@@ -118,7 +118,9 @@ pub fn run(options: NodeOptions, stop: &Wake) -> Result<(), NodeError> {
                         poll::wait_one(stop.fd(), Interest::Readable, None).map_err(NodeError::Io)?;
                         break;
                     }
-                    Next::Retry(at_least) => backoff.pause().max(at_least.unwrap_or_default()),
+                    Next::Retry(at_least) => {
+                        backoff.pause().max(at_least.unwrap_or_default().min(limits::RECONNECT_MAX))
+                    }
                 }
             }
         };
