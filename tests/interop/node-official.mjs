@@ -128,6 +128,15 @@ await row("system.run refused by the node's policy; its event belongs to the run
   assert.match(refused.message, /SYSTEM_RUN_D/);
   await answered(from, "exec.denied");
 });
+await row("skills.bins is asked for where the policy counts on it", async () => {
+  if (!OURS) return;
+  policy(nodeHome, { security: "allowlist", ask: "off", autoAllowSkills: true });
+  const from = mark();
+  await invoke(id, "system.run", { command: ["/bin/echo", "no"] }).catch(() => {});
+  policy(nodeHome, { security: "full", ask: "off" });
+  const [answer] = await until("its answer", () => answers(from, "skills.bins").some((entry) => entry) && answers(from, "skills.bins"), 10_000);
+  assert(Array.isArray(answer.payload?.bins), JSON.stringify(answer));
+});
 await row("system.run that takes too long is ended, and says nothing more", async () => {
   const from = mark();
   const call = { nodeId: id, command: "system.run", params: { command: ["/bin/sleep", "77"] }, timeoutMs: 1_000, idempotencyKey: "late" };
@@ -209,8 +218,9 @@ await row("a setup link admits one node, once", async () => {
   assert.equal(access, "node");
   assert(!Buffer.from(setupCode, "base64url").toString().includes(token));
   const link = `oc-pair://${setupCode}`;
-  const invited = (path) => {
-    const args = ["node", "run", "--pair", link, "--display-name", "invited"];
+  const { hostname, port } = new URL(gatewayKind === "ours" ? url : tap.url); // ours names itself
+  const invited = (path, way = ["--pair", link]) => {
+    const args = ["node", "run", ...way, "--display-name", "invited"];
     if (OURS) args.push("--exec-host", "local", "--commands", "system.which");
     return start(nodeKind, args, path);
   };
@@ -225,7 +235,8 @@ await row("a setup link admits one node, once", async () => {
   if (OURS) assert.deepEqual((await found(nodeId)).commands, ["system.which"]);
   await stop(guest);
   await gone(nodeId);
-  guest = invited(guestHome); // the link is used up; what it got for it counts
+  // The link is used up; what it got for it counts. Ours may be started with the link again.
+  guest = invited(guestHome, OURS ? undefined : ["--host", hostname, "--port", port]);
   await ready(nodeId);
   await stop(guest);
   const second = invited(home());
