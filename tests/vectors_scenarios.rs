@@ -5,12 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
+mod support_vectors;
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::{Client, Connect, Device, Gateway, Options, Surface, mode, wait_until};
+use support_vectors::cases;
 
 /// One scenario's steps, taken one after the other.
 struct Steps {
@@ -20,11 +21,7 @@ struct Steps {
 
 impl Steps {
     fn of(name: &'static str) -> Self {
-        let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-        let text = std::fs::read_to_string(directory.join("scenarios.jsonl")).unwrap();
-        let cases = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let case = cases.into_iter().find(|case| case["in"]["name"] == name).unwrap();
+        let case = cases("scenarios.jsonl").into_iter().find(|case| case["in"]["name"] == name).unwrap();
         Self { name, left: case["out"].as_array().unwrap().iter().cloned().collect() }
     }
 
