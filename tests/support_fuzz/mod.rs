@@ -126,7 +126,7 @@ pub fn fuzz(name: &str, count: u64, words: &[&str], target: impl Fn(&[u8]) -> u6
 fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], words: &[&str], random: &mut Random) {
     let at = random.below(bytes.len() + 1);
     let end = at + random.below((bytes.len() - at).min(64) + 1);
-    match random.below(9) {
+    match random.below(11) {
         0 => drop(bytes.drain(at..end)),
         1 => bytes.truncate(at),
         2 => bytes.insert(at, random.below(256) as u8),
@@ -141,6 +141,14 @@ fn mutate(bytes: &mut Vec<u8>, pool: &[Vec<u8>], words: &[&str], random: &mut Ra
             let copy = bytes[at..end].to_vec();
             let times = 1 + random.below(3);
             bytes.splice(at..at, copy.repeat(times));
+        }
+        8 | 9 => {
+            // What stands in quotes is a word of most of these languages.
+            let quotes: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place] == b'"').collect();
+            if quotes.len() > 1 {
+                let first = random.below(quotes.len() - 1);
+                drop(bytes.splice(quotes[first]..=quotes[first + 1], random.pick(words).bytes()));
+            }
         }
         _ => {
             let other = &pool[random.below(pool.len())];
