@@ -407,9 +407,8 @@ fn listing(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 fn without_times(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => {
-            members.retain(|name, _| {
-                !name.ends_with("Ms") && !name.ends_with("At") && !name.contains("ptime") && name != "pid"
-            });
+            let changes = ["pid", "memoryBytes", "descriptors", "threads", "uptimeMs"];
+            members.retain(|name, _| !changes.contains(&name.as_str()));
             for member in members.values_mut() {
                 *member = without_times(member.take());
             }
