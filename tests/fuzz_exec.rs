@@ -20,13 +20,14 @@ use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::protocol::{frame, text};
 use openclaw::state::approvals::{AllowEntry, ApprovalsDocument, EffectivePolicy};
 use openclaw::state::{Environment, StateDir};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support_fuzz::{fuzz, trace};
+use support_fuzz::{Random, for_a_while, fuzz, trace};
 
 /// A directory that is removed afterwards.
 struct Scratch(PathBuf);
@@ -379,26 +380,35 @@ fn is_looser(old: &EffectivePolicy, new: &EffectivePolicy) -> bool {
         || old.denylist.iter().any(|entry| !new.denylist.contains(entry))
 }
 
+fn document_place(scratch: &Scratch) -> StateDir {
+    let environment = Environment { state_dir: Some(scratch.0.join("s")), ..Environment::default() };
+    let state = StateDir::locate(&environment).unwrap();
+    state.prepare().unwrap();
+    state
+}
+
+/// The document with these bytes.
+fn stored(state: &StateDir, bytes: &[u8]) -> ApprovalsDocument {
+    let _ = fs::remove_file(state.approvals());
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(state.approvals()).unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+    ApprovalsDocument::for_inspection(state)
+}
+
 /// A text that is not a document denies everything; one that is says what its words say; a claimed agent gets nothing
 /// that everybody has not; and an edit that is said to loosen nothing loosens nothing. An input is the stored text and,
 /// behind a tab, what a peer wants to put in its place.
 #[test]
 fn sec_h23_approvals_document() {
     let scratch = Scratch::new();
-    let environment = Environment { state_dir: Some(scratch.0.join("s")), ..Environment::default() };
-    let state = StateDir::locate(&environment).unwrap();
-    state.prepare().unwrap();
-    let opened = |bytes: &[u8]| {
-        let _ = fs::remove_file(state.approvals());
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(state.approvals()).unwrap();
-        std::io::Write::write_all(&mut file, bytes).unwrap();
-        ApprovalsDocument::for_inspection(&state)
-    };
+    let state = document_place(&scratch);
+    let opened = |bytes: &[u8]| stored(&state, bytes);
+    let (believed, edits) = (Cell::new(0), Cell::new(0));
     let target = |bytes: &[u8]| {
         let mut parts = bytes.splitn(2, |byte| *byte == b'\t');
-        let stored = parts.next().unwrap_or_default();
-        let document = opened(stored);
+        let text = parts.next().unwrap_or_default();
+        let document = opened(text);
         let base = document.effective(None, true);
         if let Some(why) = &base.broken {
             for agent in AGENTS {
@@ -412,7 +422,8 @@ fn sec_h23_approvals_document() {
             assert!(!document.wants_skills());
             return trace(why.chars().filter(|c| !c.is_ascii_digit()).collect::<String>());
         }
-        let value: Value = serde_json::from_slice(stored).expect("what is believed is JSON");
+        believed.set(believed.get() + 1);
+        let value: Value = serde_json::from_slice(text).expect("what is believed is JSON");
         assert_eq!(value["version"].as_f64(), Some(1.0));
         let says = |word: &str| value.to_string().contains(word);
         let mut shape = Vec::new();
@@ -439,6 +450,7 @@ fn sec_h23_approvals_document() {
         if let Some(Ok(file)) = parts.next().map(serde_json::from_slice::<Value>)
             && let Ok(edit) = document.propose(Some(&file), Some(&document.hash()))
         {
+            edits.set(edits.get() + 1);
             let before: Vec<_> = effective_of_all(&document);
             let mut new = file.clone();
             for kept in ["socket", "local"] {
@@ -453,12 +465,98 @@ fn sec_h23_approvals_document() {
         }
         trace(shape)
     };
-    fuzz("approvals", 3_000, DOCUMENT_WORDS, target);
+    fuzz("approvals", 2_000, DOCUMENT_WORDS, target);
+    println!("{} documents were believed, {} edits possible", believed.get(), edits.get());
+    assert!(believed.get() > 100 && edits.get() > 50);
 }
 
 fn effective_of_all(document: &ApprovalsDocument) -> Vec<EffectivePolicy> {
     let both = |agent: &Option<&str>| [false, true].map(|trusted| document.effective(*agent, trusted));
     AGENTS.iter().flat_map(both).collect()
+}
+
+/// A document that is one, of a few words each.
+fn some_document(random: &mut Random) -> Value {
+    let level = |random: &mut Random, has_allowlist: bool| {
+        let mut level = serde_json::Map::new();
+        for (name, words) in [
+            ("security", &["deny", "allowlist", "full"][..]),
+            ("ask", &["off", "on-miss", "always"]),
+            ("askFallback", &["deny", "allowlist", "full"]),
+            ("fence", &["state", "workspace", "offline", "none"]),
+        ] {
+            if random.one_in(2) {
+                level.insert(name.to_owned(), random.pick(words).into());
+            }
+        }
+        if random.one_in(3) {
+            level.insert("autoAllowSkills".to_owned(), random.one_in(2).into());
+        }
+        for (name, is_there) in [("allowlist", has_allowlist), ("denylist", true)] {
+            if is_there && random.one_in(2) {
+                let count = random.below(3);
+                level.insert(name.to_owned(), (0..count).map(|_| some_entry(random, name)).collect());
+            }
+        }
+        Value::Object(level)
+    };
+    let mut document = json!({ "version": 1 });
+    if random.one_in(2) {
+        document["defaults"] = level(random, false);
+    }
+    for agent in ["*", "main", "default", "other"] {
+        if random.one_in(2) {
+            document["agents"][agent] = level(random, true);
+        }
+    }
+    document
+}
+
+fn some_entry(random: &mut Random, list: &str) -> Value {
+    let program = random.pick(&["/bin/ls", "/bin/LS", "/bin/*", "rg", "*"]);
+    match (list, random.below(4)) {
+        (_, 0) => json!(program),
+        ("denylist", 1) => json!({ "command": random.pick(&["git push *", "*"]) }),
+        ("allowlist", 1) => json!({ "pattern": program, "argPattern": random.pick(&["^a$", ".*", ""]) }),
+        ("allowlist", 2) => {
+            json!({ "pattern": program, "source": "allow-always", "argPattern": "sha256:cwd-argv:v1:00" })
+        }
+        _ => json!({ "pattern": program }),
+    }
+}
+
+/// H15: of two documents that are ones, the step from one to the other is called loosening whenever it is.
+#[test]
+fn sec_h23_h15_an_edit_that_loosens_is_called_so() {
+    let scratch = Scratch::new();
+    let state = document_place(&scratch);
+    let mut random = Random::new();
+    let (mut looser, mut silent) = (0, 0);
+    for_a_while("edits", 700, || {
+        let (old, mut new) = (some_document(&mut random), some_document(&mut random));
+        if random.one_in(2) {
+            // A step in one place.
+            new = old.clone();
+            let agent = random.pick(&["*", "main", "other"]);
+            let other = some_document(&mut random);
+            match random.below(3) {
+                0 => new["defaults"] = other.get("defaults").cloned().unwrap_or_else(|| json!({})),
+                _ => new["agents"][agent] = other["agents"].get(agent).cloned().unwrap_or_else(|| json!({})),
+            }
+        }
+        let document = stored(&state, old.to_string().as_bytes());
+        assert_eq!(document.effective(None, true).broken, None, "{old}");
+        let before = effective_of_all(&document);
+        let edit =
+            document.propose(Some(&new), Some(&document.hash())).unwrap_or_else(|error| panic!("{new}: {error}"));
+        let after = effective_of_all(&stored(&state, new.to_string().as_bytes()));
+        let is_loosened = before.iter().zip(&after).any(|(old, new)| is_looser(old, new));
+        assert!(!is_loosened || !edit.loosened.is_empty(), "{old} becomes {new}");
+        looser += u32::from(is_loosened);
+        silent += u32::from(edit.loosened.is_empty());
+    });
+    println!("{looser} loosened, {silent} were said not to");
+    assert!(looser > 100 && silent > 20);
 }
 
 // ---- the exec socket's line ----

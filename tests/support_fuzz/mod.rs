@@ -78,10 +78,23 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
     seeds
 }
 
+/// Repeats `step` this often, or for as long as was asked for.
+pub fn for_a_while(name: &str, count: u64, mut step: impl FnMut()) {
+    let (started, limit, mut done) = (Instant::now(), seconds(), 0);
+    while limit.map_or(done < count, |limit| started.elapsed() < limit) {
+        done += 1;
+        step();
+    }
+    println!("{name}: {done} steps, {:?}", started.elapsed());
+}
+
+fn seconds() -> Option<Duration> {
+    let seconds = std::env::var("OPENCLAW_FUZZ_SECONDS").ok();
+    seconds.map(|text| Duration::from_secs(text.parse().expect("OPENCLAW_FUZZ_SECONDS is a number of seconds")))
+}
+
 /// Feeds `target` the corpus `name` and `count` mutations. `words` are what inputs are made of.
 pub fn fuzz(name: &str, count: u64, words: &[&str], target: impl Fn(&[u8]) -> u64) {
-    let seconds = std::env::var("OPENCLAW_FUZZ_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
-    let limit = seconds.map(Duration::from_secs);
     let started = Instant::now();
     let mut random = Random::new();
     let mut pool = corpus(name);
@@ -101,7 +114,7 @@ pub fn fuzz(name: &str, count: u64, words: &[&str], target: impl Fn(&[u8]) -> u6
     for input in &pool {
         run(input);
     }
-    let mut mutations = 0;
+    let (mut mutations, limit) = (0, seconds());
     while limit.map_or(mutations < count, |limit| started.elapsed() < limit) {
         mutations += 1;
         let mut input = pool[random.below(pool.len())].clone();
