@@ -147,9 +147,9 @@ fn assert_allowed(text: &str, program: &Program, argv: &[String], host: &Host) {
         Program::Missing => panic!("{text:?}: {argv:?} is allowed and there is no such program"),
         Program::Builtin(_) => {}
         Program::File(executable) => {
-            let listed = |name: &&str| host.search_path[0].join(name) == executable.file.path;
+            let listed = |name: &str| host.search_path[0].join(name) == executable.file.path;
             // `test` and `[` are the system's; there are none here.
-            assert!(LISTED.iter().any(|name| listed(&name)), "{text:?}: {:?}", executable.file.path);
+            assert!(LISTED.iter().any(|name| listed(name)), "{text:?}: {:?}", executable.file.path);
         }
     }
     if !text.contains(['\'', '"', '\\', '*', '?', '[']) {
@@ -209,7 +209,8 @@ fn sec_h23_glob() {
         let expanded = expanded.replace("\\\\", "/");
         let has_wildcard = expanded.contains(['*', '?']);
         let climbs = target.split('/').any(|part| part == "." || part == "..");
-        let expected = !trimmed.is_empty() && !(has_wildcard && climbs) && is_match(&expanded, target);
+        let is_hopeless = trimmed.is_empty() || (has_wildcard && climbs);
+        let expected = !is_hopeless && is_match(&expanded, target);
         assert_eq!(ours[0], expected, "{pattern:?} on {target:?}");
         assert!(!ours[0] || has_wildcard || expanded == target, "{pattern:?} on {target:?}");
         let (name_matches, is_name) = (glob::matches_name(pattern, target), glob::is_name_pattern(trimmed));
@@ -329,7 +330,7 @@ fn sec_h23_display() {
         let canonical = display::canonical(&argv);
         assert!(!canonical.is_empty() || argv.iter().all(|word| word.is_empty()) || raw == "\u{0}", "{argv:?}");
         // Long texts take time.
-        if shown.len() % 16 == 0 {
+        if shown.len().is_multiple_of(16) {
             let output = raw.repeat(1 + limits::EVENT_OUTPUT_UNITS / (raw.len() + 1));
             let tail = display::output_tail(&RunResult { stdout: output, ..RunResult::default() });
             assert!(tail.encode_utf16().count() <= limits::EVENT_OUTPUT_UNITS + 16 || raw.trim().is_empty());
