@@ -39,6 +39,33 @@ fn tree(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     all
 }
 
+// ---- A137, A140: a node and a gateway by themselves ----
+
+#[test]
+fn sec_a137_a140_a_fresh_node_alone_is_private_and_allows_nothing() {
+    let scratch = Scratch::new();
+    let gateway = ScriptedGateway::new();
+    let arguments = ["node", "run", "--url", &gateway.url(), "--exec-host", "local"];
+    let mut command = scratch.openclaw_under(&["sh", "-c", "umask 000; exec \"$0\" \"$@\""], &arguments);
+    command.env("OPENCLAW_GATEWAY_TOKEN", "the-token-of-this-gateway-0123456789");
+    let node = Process::spawn(command);
+    let mut seat = gateway.seat();
+    for agent in [Value::Null, json!("main"), json!("nobody"), json!("*")] {
+        let request = json!({ "command": [program("touch"), scratch.canary()], "agentId": agent });
+        let error = seat.invoke("system.run", &request).expect_err("a fresh node runs nothing unasked");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("approval required"), "asks, and there is nobody: {error}");
+    }
+    stays_absent(&scratch.canary());
+    let files = tree(&scratch.state());
+    assert!(files.len() > 2, "{files:?}");
+    for (path, _) in &files {
+        assert_eq!(mode(path), if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
+    }
+    assert_eq!(mode(&scratch.state()), 0o700);
+    assert!(!node.stderr().contains("panicked"));
+}
+
 // ---- A138: the document behind links ----
 
 /// Puts something else where the document was.
