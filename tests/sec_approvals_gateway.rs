@@ -500,7 +500,7 @@ fn sec_a60_a62_the_approved_plan_runs_once_on_a_real_node() {
         let prepare =
             json!({"nodeId": node, "command": "system.run.prepare", "params": command, "idempotencyKey": "p"});
         let plan = owner.request("node.invoke", prepare).unwrap()["payload"]["plan"].clone();
-        let id = if trusted { "trusted" } else { "not trusted" };
+        let id = if trusted { "trusted" } else { "not-trusted" };
         let asked = owner.start(
             "exec.approval.request",
             json!({"id": id, "host": "node", "nodeId": node, "command": "x",

@@ -123,6 +123,12 @@ fn read(params: &Value) -> Result<Asked, WireError> {
             return Err(WireError::invalid(format!("approval ids starting with {RESERVED} are reserved")));
         }
         id if id.len() > limits::DECLARED_NAME_BYTES => return Err(WireError::invalid("approval id is too long")),
+        // No part of a path, however it is read (A144).
+        id if id.starts_with('.')
+            || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)) =>
+        {
+            return Err(WireError::invalid("approval id must consist of letters, digits and . _ : -"));
+        }
         id => id.to_owned(),
     };
     let plan = match params.get("systemRunPlan").filter(|plan| !plan.is_null()) {
