@@ -7,6 +7,7 @@ mod document;
 pub mod edit;
 
 use self::document::{Document, Rules};
+use super::audit::AuditLog;
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
 use crate::identity::random;
@@ -130,6 +131,7 @@ pub struct ApprovalsDocument {
     pause: PathBuf,
     care: Care,
     cache: Mutex<Option<Cached>>,
+    audit: AuditLog,
 }
 
 struct Cached {
@@ -154,6 +156,7 @@ impl ApprovalsDocument {
             pause: state.paused(),
             care: Care::Document,
             cache: Mutex::new(None),
+            audit: AuditLog::new(state),
         }
     }
 
