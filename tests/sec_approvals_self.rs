@@ -181,7 +181,11 @@ const FENCED_FROM_ROOT: &[Attempt] = &[(
 const NEVER: &[Attempt] = &[
     ("the environment", |_| words(&["env"]), has_a_token),
     ("the environment as it was at first", |_| words(&["cat", "/proc/self/environ"]), has_a_token),
-    ("every open descriptor", |_| words(&["sh", "-c", "for n in /proc/self/fd/*; do cat $n; done"]), has_a_token),
+    (
+        "every open descriptor",
+        |_| words(&["sh", "-c", "for n in /proc/$$/fd/*; do test -p $n || cat $n; done"]),
+        has_a_token,
+    ),
     (
         "the gateway's port without a secret",
         |cage| words(&[BINARY, "mac-debug", "--url", &cage.url, "approvals", "allow-once", &cage.id]),
