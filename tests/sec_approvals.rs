@@ -80,6 +80,38 @@ fn sec_a63_no_person_is_no_permission() {
     desk.assert_works();
 }
 
+/// A56: the invocation ends in time, and the question with it; whoever answers it later starts nothing.
+#[test]
+fn sec_a56_an_answer_after_the_end_starts_nothing() {
+    let mut desk = Desk::new();
+    let invoke = |desk: &Desk, limit: &str| {
+        let run = touch(&desk.scratch).to_string();
+        Process::spawn(desk.scratch.mac_debug_command(&["invoke", "system.run", &run, "--timeout", limit]))
+    };
+    wait_until("the app's node", || {
+        desk.terminal.watch(Duration::from_millis(10));
+        (desk.scratch.mac_debug(&["invoke", "system.which", r#"{"bins":["ls"]}"#]).code == Some(0)).then_some(())
+    });
+    let mut late = invoke(&desk, "1500");
+    desk.prompt();
+    while late.ended().is_none() {
+        desk.terminal.watch(Duration::from_millis(10));
+    }
+    let late = late.finish();
+    assert!(late.code != Some(0) && late.stderr.contains("TIMEOUT"), "{late:?}");
+    desk.terminal.expect("withdrawn");
+    desk.terminal.type_text("once\n");
+    stays_absent(&desk.scratch.canary());
+    let mut twin = invoke(&desk, "20000");
+    desk.prompt();
+    desk.terminal.type_text("once\n");
+    while twin.ended().is_none() {
+        desk.terminal.watch(Duration::from_millis(10));
+    }
+    assert_eq!(twin.finish().code, Some(0));
+    assert!(desk.scratch.canary().exists());
+}
+
 // ---- the policy while a prompt is open ----
 
 /// An edit of the stored document.
@@ -321,6 +353,35 @@ fn sec_a73_what_was_removed_meanwhile_stays_removed() {
 }
 
 // ---- whose policy ----
+
+/// A55: the agent and the session that a caller names bring none of their entries along; they are shown as what they
+/// are, somebody's word. What that agent must not do, the caller must not either.
+#[test]
+fn sec_a55_a_claimed_agent_brings_nothing_along() {
+    let document = json!({"version": 1, "agents": {
+        "trusted": {"security": "full", "ask": "off", "allowlist": [{"pattern": program("touch")}]},
+        "held": {"denylist": [{"pattern": program("echo")}]},
+        "*": {"allowlist": [{"pattern": program("echo")}]}}});
+    let mut desk = Desk::with(&document);
+    let touch = touch(&desk.scratch);
+    let claim = json!({"agentId": "trusted", "sessionKey": "agent:trusted:main"});
+    for claims in [
+        claim.clone(),
+        json!({"sessionKey": "agent:trusted:main"}),
+        json!({"agentId": "main", "sessionKey": "agent:trusted:main", "context": claim}),
+        json!({"agent_id": "trusted", "agent": "trusted", "params": claim, "env": {"AGENT_ID": "trusted"}}),
+    ] {
+        let shown = desk.prompts(&with(&touch, &claims));
+        for name in ["agentId", "sessionKey"] {
+            let said = claims[name].as_str().is_none_or(|claim| shown.contains(&format!("says it is \"{claim}\"")));
+            assert!(said, "{claims}: {shown}");
+        }
+    }
+    let echo = json!({"command": ["echo"]});
+    desk.unasked(&with(&echo, &claim)).ran();
+    desk.unasked(&with(&echo, &json!({"agentId": "held"}))).refused("UNAVAILABLE");
+    stays_absent(&desk.scratch.canary());
+}
 
 /// H16: without a name, or with one that the document does not know, nobody has what it gives to `main`.
 #[test]
