@@ -359,6 +359,9 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     assert_eq!(fs::read(&path).unwrap(), before);
     let log = gateway.process.stderr();
     assert!(log.contains("approvals document: edited") && log.contains("refused an edit"), "{log}");
+    let audit = fs::read_to_string(path.with_file_name("audit.jsonl")).unwrap();
+    let noted = |decision: &str| audit.matches(&format!("\"decision\":\"{decision}\"")).count();
+    assert_eq!((noted("allowed"), noted("denied")), (tight.len(), loose.len() + 1), "{audit}");
     // The owner's own hand, then the owner's word.
     assert_eq!(at_gateway(&gateway, &["mode", "ask"]).code, Some(0));
     let mut document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -153,6 +153,20 @@ fn sec_a53_h15_loosening_from_outside_is_refused_and_tightening_made() {
     assert_eq!(after["file"]["ours"], json!({"kept": [1, 2]}), "unknown members stay");
     assert_eq!(after["hash"], support::sha256_hex(&fs::read(scratch.approvals_path()).unwrap()));
     wait_until("the log line", || app.log().contains("approvals document: edited").then_some(()));
+    // Each is in the audit log: what it would have done and why not, or what let it through.
+    let audit = scratch.mac_debug(&["audit", "show", "--json"]).json();
+    let edits = audit["decisions"].as_array().unwrap();
+    let (made, refused) = edits.split_last().unwrap();
+    assert_eq!(refused.len(), loosening().len(), "{audit}");
+    for edit in refused {
+        assert_eq!((&edit["decision"], &edit["refusal"]["code"]), (&json!("denied"), &json!("APPROVAL_REQUIRED")));
+        assert!(edit["command"].as_str().unwrap().starts_with("(an edit of the approvals document: "), "{edit}");
+        assert!(edit["requester"].as_str().is_some_and(|who| !who.is_empty()), "{edit}");
+    }
+    assert!(refused[0]["command"].as_str().unwrap().contains("security allowlist becomes full"), "{audit}");
+    assert_eq!((&made["decision"], &made["by"]), (&json!("allowed"), &json!("it only tightens")));
+    assert_eq!(made["ended"]["exitCode"], 0, "{made}");
+    assert_eq!(scratch.mac_debug(&["audit", "verify"]).code, Some(0));
     let refused = scratch.mac_debug(&["run", "--", "echo", "x"]);
     assert!(refused.stderr.contains("security=deny"), "it holds at once: {refused:?}");
 }

@@ -211,7 +211,7 @@ fn make_attempts(cage: &mut Cage, attempts: &[Attempt], works: bool) {
         assert_eq!(worked(cage, &ran), works, "{what}: {argv:?}: {ran}");
         if !works {
             assert_eq!(cage.stored(), before, "{what}: the document changed");
-            assert_eq!(cage.waiting(), [cage.id.clone()], "{what}: the question was answered");
+            assert_eq!(cage.waiting(), [&*cage.id], "{what}: the question was answered");
             assert!(!cage.scratch.canary().exists(), "{what}");
         }
         // The owner's own CLI answers, if nobody has.

@@ -63,8 +63,11 @@ const WITHOUT_OBJECT: &[&[&str]] = &[
 /// What changes the only thing that there is: its own name says so.
 const ONE_OBJECT: &[&[&str]] = &[&["pause"], &["resume"], &["token", "rotate"]];
 
-/// Everything below a directory: mode, time of change and content of each name.
-fn walk(directory: &Path) -> BTreeMap<PathBuf, (u32, i64, i64, Option<Vec<u8>>)> {
+/// Mode, time of change and content.
+type Seen = (u32, i64, i64, Option<Vec<u8>>);
+
+/// Everything below a directory.
+fn walk(directory: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -15,6 +15,7 @@ use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::state::approvals::ApprovalsDocument;
+use crate::state::audit::AuditLog;
 use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
@@ -93,7 +94,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         GatewayMode::Local => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
-            let editor = PolicyEditor { document: Arc::clone(&approvals), person };
+            let editor = PolicyEditor { document: Arc::clone(&approvals), person, audit: AuditLog::new(&state) };
             Some(start_local(&state, config, tcp, &approvals, editor, &operators, settings)?)
         }
         GatewayMode::Remote => {

@@ -10,6 +10,7 @@ use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::state::approvals::ApprovalsDocument;
+use crate::state::audit::AuditLog;
 use crate::state::config::Config;
 use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
@@ -172,6 +173,6 @@ fn options(
             settings: Settings::of(&config.exec),
         }),
         exec_host,
-        policy_editor: Some(PolicyEditor { document: approvals, person: None }),
+        policy_editor: Some(PolicyEditor { document: approvals, person: None, audit: AuditLog::new(state) }),
     })
 }

@@ -9,9 +9,11 @@ use super::methods_node::{check_command, connected_and_approved};
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::node::name;
+use crate::protocol::policy::Refusal;
 use crate::protocol::schema::{Kind, may, need};
 use crate::state::approvals::edit::{CHANGED, EditError, NO_BASE_HASH, NOBODY_HERE};
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
+use crate::state::audit::{AuditLog, End};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,12 +31,18 @@ pub fn set(call: &Call<'_>) -> Result<Reply, WireError> {
     let document = ApprovalsDocument::new(&call.core.state);
     let base_hash = params.get("baseHash").and_then(Value::as_str);
     let edit = document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
-    if edit.needs_person() {
-        let why = edit.refusal(NOBODY_HERE);
-        crate::log!("gateway", "approvals document: refused an edit of {}: {why}", call.session.label());
-        return Err(WireError::new("FORBIDDEN", why).with(json!({"code": "APPROVAL_REQUIRED"})));
+    let audit = AuditLog::new(&call.core.state);
+    let refusal = || Refusal { code: "APPROVAL_REQUIRED", message: edit.refusal(NOBODY_HERE), reason: None };
+    let permitted = edit.needs_nobody().ok_or_else(refusal);
+    let noted = audit.edit(&call.session.label(), &edit.summary(), permitted.as_deref());
+    if let Err(Refusal { code, message, .. }) = permitted {
+        crate::log!("gateway", "approvals document: refused an edit of {}: {message}", call.session.label());
+        return Err(WireError::new("FORBIDDEN", message).with(json!({ "code": code })));
     }
-    let snapshot = document.apply(&edit).map_err(|error| refused(&error))?;
+    let ticket = noted.map_err(|error| refused(&error.into()))?;
+    let made = document.apply(&edit);
+    audit.ended(ticket, &End::of_edit(&made));
+    let snapshot = made.map_err(|error| refused(&error))?;
     crate::log!("gateway", "approvals document: edited by {}: {}", call.session.label(), edit.summary());
     answer(&document, snapshot)
 }

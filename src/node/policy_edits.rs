@@ -5,11 +5,12 @@ use crate::exec::approval::{Answer, Person, Question};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::node::NodeError;
-use crate::protocol::policy::Decision;
+use crate::protocol::policy::{Decision, Refusal};
 use crate::protocol::strict;
 use crate::state::StateError;
 use crate::state::approvals::edit::{Edit, EditError, NOBODY_HERE};
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
+use crate::state::audit::{AuditLog, End};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::wake::Wake;
 use serde_json::{Map, Value};
@@ -23,6 +24,8 @@ pub struct PolicyEditor {
     /// Whoever sits at this machine; none refuses what loosens. Never somebody at the gateway: who
     /// may edit there must not also confirm the edit.
     pub person: Option<Arc<dyn Person>>,
+    /// Where edits are written down, made or refused.
+    pub audit: AuditLog,
 }
 
 /// A call that edits.
@@ -58,25 +61,29 @@ impl PolicyEditor {
         let params = members(params)?;
         let base_hash = params.get("baseHash").and_then(Value::as_str);
         let edit = self.document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
-        if let Err(error) = self.permit(&edit, caller) {
-            let why = error.message.as_deref().unwrap_or_default();
-            crate::log!("node", "approvals document: refused an edit ({}): {why}", caller.requester);
-            return Err(error);
+        let permitted = self.permit(&edit, caller);
+        let noted = self.audit.edit(caller.requester, &edit.summary(), permitted.as_deref());
+        if let Err(refusal) = permitted {
+            crate::log!("node", "approvals document: refused an edit ({}): {}", caller.requester, refusal.message);
+            return Err(refusal.into());
         }
-        let snapshot = self.document.apply(&edit).map_err(|error| refused(&error))?;
+        let ticket = noted.map_err(|error| refused(&error.into()))?;
+        let made = self.document.apply(&edit);
+        self.audit.ended(ticket, &End::of_edit(&made));
+        let snapshot = made.map_err(|error| refused(&error))?;
         crate::log!("node", "approvals document: edited ({}): {}", caller.requester, edit.summary());
         Ok(wire(&snapshot))
     }
 
-    /// Tightening needs nobody; loosening needs the owner's word, in the document or now.
-    fn permit(&self, edit: &Edit, caller: &Caller<'_>) -> Result<(), NodeError> {
-        if !edit.needs_person() {
-            return Ok(());
+    /// Tightening needs nobody; loosening needs the owner's word, in the document or now. Returns which it was.
+    fn permit(&self, edit: &Edit, caller: &Caller<'_>) -> Result<&'static str, Refusal> {
+        if let Some(rule) = edit.needs_nobody() {
+            return Ok(rule);
         }
-        let denied = |why: &str| Err(NodeError::new("APPROVAL_REQUIRED", edit.refusal(why)));
+        let denied = |why: &str| Err(Refusal { code: "APPROVAL_REQUIRED", message: edit.refusal(why), reason: None });
         let Some(person) = &self.person else { return denied(NOBODY_HERE) };
         match person.ask(&self.question(edit, caller), caller.cancel) {
-            Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) | Answer::Granted(_) => Ok(()),
+            Answer::Decided(Decision::AllowOnce | Decision::AllowAlways) | Answer::Granted(_) => Ok("the person"),
             Answer::Decided(Decision::Deny) => denied("the person at that machine said no"),
             Answer::Nobody(why) => denied(&format!("nobody could be asked there: {why}")),
             Answer::TimedOut => denied("nobody at that machine answered in time; try again"),

@@ -86,6 +86,14 @@ pub struct End {
     pub error: Option<String>,
 }
 
+impl End {
+    /// Of an edit that was made, or could not be.
+    pub fn of_edit<T>(made: &Result<T, impl ToString>) -> Self {
+        let error = made.as_ref().err().map(ToString::to_string);
+        Self { exit_code: error.is_none().then_some(0), error, ..Self::default() }
+    }
+}
+
 /// The decision whose end is still to be told.
 #[derive(Debug)]
 #[must_use = "a decision without an end looks like a crash"]
@@ -138,7 +146,7 @@ struct Record<'a> {
     event: Event<'a>,
 }
 
-/// The audit log; one a process.
+/// The audit log. Threads that share one write in turn; another one of the same process waits as another process does.
 #[derive(Debug)]
 pub struct AuditLog {
     files: [PathBuf; limits::AUDIT_FILES],
@@ -159,6 +167,17 @@ impl AuditLog {
     pub fn decision(&self, decision: &Decision<'_>) -> Result<Ticket, StateError> {
         let seq = self.append(Event::Decision(decision)).map_err(|error| StateError::Audit(Box::new(error)))?;
         Ok(Ticket { seq })
+    }
+
+    /// Writes down an edit of the approvals document from outside, before it is made: what it does, and by what
+    /// it was allowed or why not (A53, H15).
+    ///
+    /// # Errors
+    /// As for [`Self::decision`].
+    pub fn edit(&self, requester: &str, what: &str, rule: Result<&str, &Refusal>) -> Result<Ticket, StateError> {
+        let command = format!("(an edit of the approvals document: {what})");
+        let (by, refusal) = (rule.unwrap_or("refused"), rule.err());
+        self.decision(&Decision { requester, command: &command, by, refusal, ..Decision::default() })
     }
 
     /// Writes down how it ended. The command has run already, so a failure is only logged.

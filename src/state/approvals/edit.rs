@@ -75,10 +75,13 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// Whether somebody must be asked: it loosens, and the owner has not said that this needs no
-    /// question.
-    pub fn needs_person(&self) -> bool {
-        !self.loosened.is_empty() && self.remote_edits != RemoteEdits::Allow
+    /// Why nobody must be asked. None: it loosens, and the owner has not said that this needs no question.
+    pub fn needs_nobody(&self) -> Option<&'static str> {
+        match self.remote_edits {
+            _ if self.loosened.is_empty() => Some("it only tightens"),
+            RemoteEdits::Allow => Some("local.remoteEdits=allow"),
+            RemoteEdits::Ask => None,
+        }
     }
 
     /// Why it is not made.
