@@ -11,12 +11,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::Duration;
-use support::{Client, Connect, Finished, Gateway, Options, Process, mode, sha256_hex, wait_until};
+use support::{Client, Connect, Finished, Gateway, Options, Process, free_port, mode, sha256_hex, wait_until};
 use support_exec::*;
 
-/// `mac-debug approvals …`
+/// `mac-debug approvals …`. Where no gateway is, none of another program on the usual port counts.
 fn approvals(scratch: &Scratch, arguments: &[&str]) -> Finished {
-    scratch.mac_debug(&[&["approvals"], arguments].concat())
+    let mut command = scratch.mac_debug_command(&[&["approvals"], arguments].concat());
+    command.env("OPENCLAW_GATEWAY_PORT", free_port().to_string());
+    Process::run(command)
 }
 
 /// The same; must go well.

@@ -86,7 +86,10 @@ fn look(scratch: &Scratch, state: &str) {
     let before = walk(scratch.path());
     for (commands, incomplete) in [(LOOKS, false), (WITHOUT_OBJECT, true)] {
         for arguments in commands {
-            let finished = scratch.mac_debug(arguments);
+            let mut command = scratch.mac_debug_command(arguments);
+            // Not whatever else this machine has on the usual port.
+            command.env("OPENCLAW_GATEWAY_PORT", free_port().to_string());
+            let finished = Process::run(command);
             assert!(finished.code.is_some() && !finished.stderr.contains("panicked"), "{arguments:?}: {finished:?}");
             assert!(!incomplete || finished.code != Some(0), "{state}: {arguments:?}: {finished:?}");
             let after = walk(scratch.path());
