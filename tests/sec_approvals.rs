@@ -216,6 +216,7 @@ fn sec_a72_always_is_stored_only_where_it_may_be() {
             &list,
             vec![
                 vec!["sh", "-c", "id -u"],
+                vec!["sh", "-c", "id -u", "x"],
                 vec![&sh, "-lc", "id -u"],
                 vec!["sh", "-c", "id -u | cat"],
                 vec!["sh", "-c", "id -u && id -g"],

@@ -170,6 +170,24 @@ fn sec_a60_a_prepared_plan_ends_with_what_it_was_made_for() {
     }
 }
 
+/// A60: a script in a shell's text has no place in the wire's plan, also where more stands behind the text.
+#[test]
+fn sec_a60_a_script_inside_of_a_text_cannot_be_bound() {
+    let mut node = Node::new("app");
+    let script = node.scratch.join("script");
+    fs::write(&script, "#!/bin/sh\necho ran\n").unwrap();
+    set_mode(&script, 0o700);
+    for line in ["sh ./script a b c d e f", "./script a b c d e f"] {
+        for command in [json!(["sh", "-c", line]), json!(["sh", "-c", line, "x"])] {
+            let request = json!({"command": command, "cwd": node.scratch.path()});
+            let error = node.seat().invoke("system.run.prepare", &request).expect_err(line);
+            assert!(error["message"].as_str().unwrap().contains("cannot safely bind"), "{command}: {error}");
+        }
+    }
+    let run = node.prepare(&json!({"command": ["sh", "./script", "a"], "cwd": node.scratch.path()}));
+    assert_eq!(node.run(&run).unwrap()["stdout"], "ran\n");
+}
+
 /// A60, A69: a plan has the program's path; the name that was sent comes back by the node's own memory, so that a
 /// program of many names is the one that was asked for.
 #[test]

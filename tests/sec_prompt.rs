@@ -204,13 +204,16 @@ fn sec_a69_the_program_and_every_argument_are_shown() {
         (vec!["sh", "-c", "$0 $1", evil_sh, "x"], &*real_sh, format!("sh -c '$0 $1' {evil_sh} x")),
         (vec!["env", "A=b", "sh", "-c", "ls"], &env, "env A=b sh -c ls".to_owned()),
         (vec!["env", evil_sh, "-c", "ls"], &env, format!("env {evil_sh} -c ls")),
-        (vec!["sh", "-c", "ls", evil], &real_sh, format!("sh -c ls {evil}")),
+        // A text that was understood: no shell is started, and what is started is shown with its path.
+        (vec!["sh", "-c", "ls", evil], "no shell; what is started stands below", format!("sh -c ls {evil}")),
     ] {
         let asked = desk.ask(&json!({"command": command}));
         let shown = desk.prompt();
         let field = |name: &str, value: &str| shown.contains(&format!("  {name:<10} {value}\r\n"));
         assert!(field("program", executable), "{command:?}: {shown}");
         assert!(field("command", &line), "{command:?}: {shown}");
+        let is_started = field("note", &format!("runs ls ({})", program("ls")));
+        assert_eq!(is_started, executable.starts_with("no shell"), "{command:?}: {shown}");
         // The text inside comes beside it, and says that it is only that.
         assert!(shown.find("the shell's text").is_none_or(|at| at < shown.rfind("  command ").unwrap()), "{shown}");
         desk.terminal.type_text("deny\n");
