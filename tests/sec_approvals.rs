@@ -41,18 +41,21 @@ fn sec_a63_odd_decisions_on_the_exec_socket_allow_nothing() {
         json!(["allow-once"]),
     ];
     for decision in odd {
-        let request = with(&touch(&scratch), &json!({"approvalDecision": decision}));
+        let request = amended(&touch(&scratch), &json!({"approvalDecision": decision}));
         assert!(exec.request(&request).is_refusal(), "{decision}");
         if !decision.is_null() {
             // What is beside it does not make it one.
-            assert!(exec.request(&with(&request, &json!({"approved": true}))).is_refusal(), "{decision} and approved");
+            assert!(
+                exec.request(&amended(&request, &json!({"approved": true}))).is_refusal(),
+                "{decision} and approved"
+            );
         }
     }
     for approved in [json!("true"), json!(1), json!("allow-once"), json!({}), json!(null), json!(false)] {
-        assert!(exec.request(&with(&touch(&scratch), &json!({"approved": approved}))).is_refusal(), "{approved}");
+        assert!(exec.request(&amended(&touch(&scratch), &json!({"approved": approved}))).is_refusal(), "{approved}");
     }
     stays_absent(&scratch.canary());
-    exec.request(&with(&touch(&scratch), &json!({"approvalDecision": "allow-once"}))).ran();
+    exec.request(&amended(&touch(&scratch), &json!({"approvalDecision": "allow-once"}))).ran();
     assert!(scratch.canary().exists());
 }
 
@@ -150,9 +153,9 @@ fn sec_a71_what_was_tightened_under_the_prompt_refuses() {
     let mut absent = Vec::new();
     for (what, document, tighten) in cases {
         let mut desk = Desk::with(document);
-        let request = with(&touch(&desk.scratch), &json!({"agentId": AGENT, "sessionKey": SESSION}));
+        let request = amended(&touch(&desk.scratch), &json!({"agentId": AGENT, "sessionKey": SESSION}));
         for word in ["once", "always", "15min", "session"] {
-            desk.scratch.approvals(&with(document, &json!({"socket": {"token": desk.exec.token}})));
+            desk.scratch.approvals(&amended(document, &json!({"socket": {"token": desk.exec.token}})));
             let asked = desk.ask(&request);
             let shown = desk.prompt();
             desk.scratch.edit_approvals(tighten);
@@ -311,7 +314,7 @@ fn sec_a73_what_was_removed_meanwhile_stays_removed() {
     desk.unasked(&json!({"command": ["echo"]})).refused("UNAVAILABLE");
 
     // While the prompt stands: the entry that it would be recorded for, and others.
-    let mut desk = Desk::with(&with(&listed(&["touch", "echo"]), &json!({"defaults": {"ask": "always"}})));
+    let mut desk = Desk::with(&amended(&listed(&["touch", "echo"]), &json!({"defaults": {"ask": "always"}})));
     let asked = desk.ask(&touch(&desk.scratch));
     desk.prompt();
     desk.scratch.edit_approvals(|document| document["agents"]["*"]["allowlist"] = json!([entry("echo")]));
@@ -339,7 +342,7 @@ fn sec_a73_what_was_removed_meanwhile_stays_removed() {
     let exec = app.exec(&scratch);
     let mut ran = 0;
     for round in 0..20 {
-        scratch.approvals(&with(&listed(&["echo", "true"]), &json!({"socket": {"token": exec.token}})));
+        scratch.approvals(&amended(&listed(&["echo", "true"]), &json!({"socket": {"token": exec.token}})));
         let echo = program("echo");
         let removing = Process::spawn(scratch.mac_debug_command(&["approvals", "allowlist", "remove", &echo]));
         std::thread::sleep(Duration::from_millis(round));
@@ -372,15 +375,15 @@ fn sec_a55_a_claimed_agent_brings_nothing_along() {
         json!({"agentId": "main", "sessionKey": "agent:trusted:main", "context": claim}),
         json!({"agent_id": "trusted", "agent": "trusted", "params": claim, "env": {"AGENT_ID": "trusted"}}),
     ] {
-        let shown = desk.prompts(&with(&touch, &claims));
+        let shown = desk.prompts(&amended(&touch, &claims));
         for name in ["agentId", "sessionKey"] {
             let said = claims[name].as_str().is_none_or(|claim| shown.contains(&format!("says it is \"{claim}\"")));
             assert!(said, "{claims}: {shown}");
         }
     }
     let echo = json!({"command": ["echo"]});
-    desk.unasked(&with(&echo, &claim)).ran();
-    desk.unasked(&with(&echo, &json!({"agentId": "held"}))).refused("UNAVAILABLE");
+    desk.unasked(&amended(&echo, &claim)).ran();
+    desk.unasked(&amended(&echo, &json!({"agentId": "held"}))).refused("UNAVAILABLE");
     stays_absent(&desk.scratch.canary());
 }
 
@@ -405,12 +408,12 @@ fn sec_h16_no_name_never_means_main() {
         json!("__proto__"),
         json!("constructor"),
     ] {
-        desk.prompts(&with(&touch, &json!({"agentId": agent})));
+        desk.prompts(&amended(&touch, &json!({"agentId": agent})));
         desk.unasked(&json!({"command": ["echo"], "agentId": agent})).ran();
     }
     desk.prompts(&touch);
     // A claimed name loosens nothing either: the caller only says that it is `main`.
-    desk.prompts(&with(&touch, &json!({"agentId": "main"})));
+    desk.prompts(&amended(&touch, &json!({"agentId": "main"})));
     stays_absent(&desk.scratch.canary());
 
     // And one that the document names is held by what it says there.
@@ -418,7 +421,7 @@ fn sec_h16_no_name_never_means_main() {
         "agents": {"main": {"security": "deny"}, "careful": {"security": "allowlist", "ask": "on-miss"}}});
     let mut desk = Desk::with(&document);
     let echo = json!({"command": ["echo"]});
-    desk.unasked(&with(&echo, &json!({"agentId": "main"}))).refused("UNAVAILABLE");
-    desk.prompts(&with(&echo, &json!({"agentId": "careful"})));
+    desk.unasked(&amended(&echo, &json!({"agentId": "main"}))).refused("UNAVAILABLE");
+    desk.prompts(&amended(&echo, &json!({"agentId": "careful"})));
     desk.unasked(&echo).ran();
 }

@@ -44,13 +44,13 @@ impl Cage {
         let app = App::start_with(&scratch, scratch.openclaw(&["app", "--ask", "operator", "--port", &port]));
         wait_until("the gateway", || (scratch.mac_debug(&["approvals", "list"]).code == Some(0)).then_some(()));
         let exec = app.exec(&scratch);
-        let document = with(&document, &json!({"socket": {"token": exec.token}}));
+        let document = amended(&document, &json!({"socket": {"token": exec.token}}));
         Self { scratch, app, exec, url: format!("ws://127.0.0.1:{port}"), document, id: String::new() }
     }
 
     /// Has somebody ask for what nobody allowed yet.
     fn question(&mut self) -> JoinHandle<Reply> {
-        let request = with(&touch(&self.scratch), &json!({"agentId": ASKED}));
+        let request = amended(&touch(&self.scratch), &json!({"agentId": ASKED}));
         let exec = self.exec.clone();
         let asked = thread::spawn(move || exec.request(&request));
         self.id = wait_until("the question", || self.waiting().pop());
@@ -66,7 +66,7 @@ impl Cage {
     /// Runs it; what it printed and its exit code, whether it succeeded or not.
     fn run(&self, request: &Value) -> Value {
         let place = json!({"cwd": self.scratch.path(), "timeoutMs": 20_000});
-        self.exec.request(&with(request, &place)).ran().clone()
+        self.exec.request(&amended(request, &place)).ran().clone()
     }
 
     /// `<program> mac-debug …` against the true state directory.

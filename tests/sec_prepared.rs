@@ -55,7 +55,7 @@ impl Node {
         let run = json!({"command": plan["argv"], "rawCommand": plan["commandText"], "cwd": plan["cwd"],
             "agentId": plan["agentId"], "sessionKey": plan["sessionKey"], "runId": "r", "approved": true,
             "approvalDecision": "allow-once", "systemRunPlan": plan});
-        if request["env"].is_object() { with(&run, &json!({"env": request["env"]})) } else { run }
+        if request["env"].is_object() { amended(&run, &json!({"env": request["env"]})) } else { run }
     }
 
     fn run(&mut self, run: &Value) -> Result<Value, Value> {
@@ -65,7 +65,7 @@ impl Node {
 
 /// The same in the request and in the plan that it carries: a gateway that lies thoroughly.
 fn with_plan(run: &Value, change: &Value) -> Value {
-    let mut changed = with(run, change);
+    let mut changed = amended(run, change);
     for (name, value) in change.as_object().unwrap() {
         changed["systemRunPlan"][if name == "command" { "argv" } else { name }] = value.clone();
     }
@@ -113,7 +113,7 @@ fn sec_a60_only_the_prepared_plan_runs_and_once() {
             json!({"systemRunPlan": null}),
             json!({"systemRunPlan": {}}),
         ] {
-            for changed in [with(&run, &change), with_plan(&run, &change)] {
+            for changed in [amended(&run, &change), with_plan(&run, &change)] {
                 let error = node.run(&changed).expect_err(&change.to_string());
                 assert!(error["message"].as_str().is_some_and(|why| why.len() > 8), "{change}: {error}");
             }
@@ -162,10 +162,10 @@ fn sec_a60_a_prepared_plan_ends_with_what_it_was_made_for() {
         assert!(!place.join("x").exists());
 
         // A limit that was prepared is part of it; without one the caller may name any.
-        let run = node.prepare(&with(&third, &json!({"timeoutMs": 5_000})));
-        node.run(&with(&run, &json!({"timeoutMs": 60_000}))).expect_err("another limit");
+        let run = node.prepare(&amended(&third, &json!({"timeoutMs": 5_000})));
+        node.run(&amended(&run, &json!({"timeoutMs": 60_000}))).expect_err("another limit");
         node.run(&run).expect_err("no limit");
-        assert_eq!(node.run(&with(&run, &json!({"timeoutMs": 5_000}))).unwrap()["success"], true);
+        assert_eq!(node.run(&amended(&run, &json!({"timeoutMs": 5_000}))).unwrap()["success"], true);
         assert!(["first", "second", "third"].iter().all(|name| node.scratch.join(name).exists()));
     }
 }
@@ -233,11 +233,11 @@ fn sec_a63_odd_decisions_of_a_gateway_allow_nothing() {
         let mut node = Node::new(host);
         let run = node.prepare(&json!({"command": ["touch", "x"], "cwd": node.scratch.path()}));
         for decision in [json!("allow"), json!("ALLOW-ONCE"), json!(""), json!(true), json!({}), json!("deny")] {
-            node.run(&with(&run, &json!({"approvalDecision": decision}))).expect_err(&decision.to_string());
+            node.run(&amended(&run, &json!({"approvalDecision": decision}))).expect_err(&decision.to_string());
         }
         assert!(!node.scratch.join("x").exists(), "{host}");
         // `approved` without a decision is an approval (exec c.4).
-        assert_eq!(node.run(&with(&run, &json!({"approvalDecision": null}))).unwrap()["success"], true, "{host}");
+        assert_eq!(node.run(&amended(&run, &json!({"approvalDecision": null}))).unwrap()["success"], true, "{host}");
         assert!(node.scratch.join("x").exists());
     }
 }

@@ -100,11 +100,11 @@ fn sec_a66_a67_hidden_characters_are_visible_in_the_prompt() {
         json!({"env": {"NOTE": all}}),
         json!({"cwd": place}),
     ] {
-        let shown = desk.prompts(&with(&plain, &change));
+        let shown = desk.prompts(&amended(&plain, &change));
         is_escaped(&shown, &change.to_string());
         assert_eq!(shown.lines().count(), lines, "{shown}");
     }
-    let (_, reply) = desk.answered(&with(&plain, &json!({"command": ["printf", "%s", all]})), "once");
+    let (_, reply) = desk.answered(&amended(&plain, &json!({"command": ["printf", "%s", all]})), "once");
     assert_eq!(reply.ran()["stdout"], json!(all), "what runs has the very bytes");
     // The escape itself, as text, is another argument and looks like another one.
     let shown = |text: &str, desk: &mut Desk| {
@@ -254,7 +254,7 @@ fn sec_a74_fields_of_the_request_cannot_forge_the_prompt() {
     make_dir(&place);
     let request = json!({"command": [program("touch"), desk.scratch.canary()], "agentId": lie, "sessionKey": lie,
         "cwd": place, "env": {"NOTE": lie}});
-    let plain = with(&request, &json!({"agentId": "main", "sessionKey": "s", "env": {"NOTE": "x"}}));
+    let plain = amended(&request, &json!({"agentId": "main", "sessionKey": "s", "env": {"NOTE": "x"}}));
     let (honest, shown) = (desk.prompts(&plain), desk.prompts(&request));
     assert_eq!(shown.lines().count(), honest.lines().count(), "{shown}");
     assert!(!shown.lines().any(|line| line.trim_start().starts_with("note       Approved")), "{shown}");
@@ -263,7 +263,7 @@ fn sec_a74_fields_of_the_request_cannot_forge_the_prompt() {
     // What the executor knows comes from it: not the host, not the policy, not the path, not who asks.
     let claims = json!({"host": "sandbox", "security": "full", "ask": "off", "resolvedPath": "/bin/sandboxed",
         "executable": "/bin/sandboxed", "requester": "the sandbox", "notes": ["sandboxed"], "fence": "none"});
-    let shown = desk.prompts(&with(&plain, &claims));
+    let shown = desk.prompts(&amended(&plain, &claims));
     assert!(!shown.contains("sandbox") && !shown.contains("full"), "{shown}");
     assert!(shown.contains(&format!("program    {}\r\n", program("touch"))), "{shown}");
     assert!(shown.contains(&format!("requester  process {} of this user", std::process::id())), "{shown}");

@@ -111,7 +111,7 @@ pub fn touch(scratch: &Scratch) -> Value {
 }
 
 /// The members of `change` in the place of those in `request`.
-pub fn with(request: &Value, change: &Value) -> Value {
+pub fn amended(request: &Value, change: &Value) -> Value {
     let mut changed = request.clone();
     changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     changed
