@@ -4,6 +4,7 @@ use super::{approvals, complain, failed, locate, say, usage};
 use crate::client::CallError;
 use crate::inspect::{InspectError, Target, audit, explain, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::{RunRequest, RunResult};
+use crate::protocol::text;
 use crate::state::{Environment, StateDir, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
@@ -222,8 +223,11 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let is_run = matches!(command, Command::Run(_));
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
         // Must work whatever else is broken.
-        Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
-        Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
+        Command::Pause(_) => {
+            let effect = "paused: no command starts until `openclaw mac-debug resume`";
+            Ok(switch(&state, state.prepare().and_then(|()| pause::pause(&state)), effect)?)
+        }
+        Command::Resume(_) => Ok(switch(&state, pause::resume(&state), "commands may run again")?),
         Command::Grants(flags) => grants(&state, &flags),
         Command::Explain(flags) => explain(&state, &environment, flags),
         Command::Audit(flags) => audit(&state, &flags),
@@ -241,8 +245,9 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     }
 }
 
-fn switch(done: Result<(), StateError>, what: &str) -> Result<ExitCode, StateError> {
-    done.map(|()| say(what))
+/// Says what it did, and where.
+fn switch(state: &StateDir, done: Result<(), StateError>, effect: &str) -> Result<ExitCode, StateError> {
+    done.map(|()| say(&format!("{effect} ({})\n", text::visible(&state.root().to_string_lossy()))))
 }
 
 fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {

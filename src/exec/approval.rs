@@ -453,8 +453,8 @@ impl Judged<'_> {
         let mut notes = Vec::new();
         match &plan.work {
             Work::Opaque(NotUnderstood { .. }) => notes.push("the shell runs the text as it stands".to_owned()),
-            Work::Steps(steps) => {
-                let stages = plan.stages().filter(|_| steps.len() > 1 || plan.command_preview.is_some());
+            Work::Steps(_) => {
+                let stages = plan.stages().filter(|_| plan.replaces_shell());
                 notes.extend(stages.map(|stage| {
                     let path = stage.subject.path().unwrap_or("done by the app itself");
                     format!("runs {} ({path})", display::quoted(&stage.argv))
@@ -483,10 +483,10 @@ impl Judged<'_> {
         Question {
             id: random::uuid(),
             command: display::quoted(&plan.argv),
-            executable: match (&plan.executable, &plan.work) {
-                (_, Work::Steps(_)) if plan.command_preview.is_some() => NO_SHELL.to_owned(),
-                (Some(executable), _) => executable.file.path.to_string_lossy().into_owned(),
-                (None, _) => String::new(),
+            executable: match &plan.executable {
+                _ if plan.replaces_shell() => NO_SHELL.to_owned(),
+                Some(executable) => executable.file.path.to_string_lossy().into_owned(),
+                None => String::new(),
             },
             cwd: plan.cwd.to_string_lossy().into_owned(),
             env: given.iter().map(|(name, value)| format!("{name}={value}")).collect(),

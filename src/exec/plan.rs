@@ -306,6 +306,12 @@ impl Plan {
         self.argv.first().is_some_and(|name| !name.contains('/'))
     }
 
+    /// Whether the steps are those of a text for a shell, which itself is not started. A command in the text is shorter
+    /// than the argument vector that holds the text, so none of them equals it.
+    pub fn replaces_shell(&self) -> bool {
+        matches!(self.work, Work::Steps(_)) && !self.stages().any(|stage| stage.argv == self.argv)
+    }
+
     /// Every stage, in order; none of a text that was not understood.
     pub fn stages(&self) -> impl Iterator<Item = &Stage> {
         let steps = match &self.work {

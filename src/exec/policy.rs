@@ -264,7 +264,7 @@ pub fn durable_entry(plan: &Plan) -> Result<AllowEntry, String> {
     let stage = match &plan.work {
         Work::Opaque(_) => return Err("it is a text for a shell that was not understood".to_owned()),
         Work::Steps(steps) => match steps.as_slice() {
-            [step] if step.stages.len() == 1 && plan.command_preview.is_none() => step.stages.first(),
+            [step] if step.stages.len() == 1 && !plan.replaces_shell() => step.stages.first(),
             _ => None,
         },
     };
