@@ -9,6 +9,7 @@ mod support_vectors;
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{Client, Connect, Device, Gateway, Options, Surface, mode, wait_until};
 use support_vectors::cases;
