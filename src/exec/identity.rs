@@ -382,6 +382,8 @@ mod tests {
         File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
         let bound = file(&path).unwrap();
         assert!(HASHES.entries().iter().all(|(known, _)| *known != bound.identity), "its status changed just now");
+        assert!(executable(&path, &nowhere).is_some());
+        assert!(INTERPRETER_LINES.entries().iter().all(|(known, _)| *known != bound.identity));
     }
 
     #[test]
@@ -393,6 +395,12 @@ mod tests {
         hashed(old).unwrap();
         assert_eq!(HASHES.entries().iter().filter(|(known, _)| *known == identity).count(), 1);
         assert!(HASHES.entries().len() <= limits::REMEMBERED_FILES);
+        for _ in 0..2 {
+            executable(old, &nowhere).unwrap();
+            let lines = INTERPRETER_LINES.entries();
+            assert_eq!(lines.iter().filter(|(known, _)| *known == identity).count(), 1);
+            assert!(lines.len() <= limits::REMEMBERED_FILES);
+        }
     }
 
     #[test]
