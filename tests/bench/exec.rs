@@ -235,7 +235,10 @@ impl Launcher {
         })?;
         poll::wait_one(child.exited(), Interest::Readable, None)?;
         match child.exit() {
-            Some(Exit::Code(0)) => Ok(child.release(None)),
+            Some(Exit::Code(0)) => {
+                child.release(None);
+                Ok(())
+            }
             other => Err(format!("{TRUE} ended with {other:?}").into()),
         }
     }
@@ -251,7 +254,10 @@ fn shell(text: &str) -> RunRequest {
 
 fn understood(request: &RunRequest, host: &Host) -> Outcome<()> {
     match analysis::analyse(request, host).map_err(|refusal| refusal.message)?.work {
-        Work::Steps(steps) => Ok(drop(black_box(steps))),
+        Work::Steps(steps) => {
+            black_box(steps);
+            Ok(())
+        }
         Work::Opaque(why) => Err(format!("{:?} was not understood: {}", request.command, why.reason).into()),
     }
 }
