@@ -29,11 +29,12 @@ lint: ## formatting, clippy with warnings as errors, the house rules, and that t
 	scripts/check-rooms.sh
 	scripts/check-crates.sh
 	scripts/check-source.sh
+	scripts/security-table.sh
 	scripts/test-checks.sh
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh && echo "shellcheck: clean"; \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines)
+bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines, --exec for commands only)
 	$(CARGO) bench --locked --bench wire -- $(BENCH)
 
 interop: build ## the reference client of the protocol (npm) against our gateway

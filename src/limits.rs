@@ -306,8 +306,8 @@ pub const AUDIT_NOTES: usize = 100;
 /// Bytes of a file that is bound by its content; a larger one that commands could rewrite does not
 /// run. Fits programs with a runtime built in. ours
 pub const HASHED_BYTES: u64 = 512 * 1024 * 1024;
-/// Hashes of files remembered. issue part 2, point 5 asks for a bound; ours
-pub const HASHES: usize = 512;
+/// Files of which the hash, or the `#!` line, is remembered. issue part 2, point 5 asks for a bound; ours
+pub const REMEMBERED_FILES: usize = 512;
 /// Two changes of a file closer than this may bear the same time. issue part 2, point 5
 pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Bytes of a `#!` line without its end. spec: Linux' `BINPRM_BUF_SIZE`

@@ -132,18 +132,18 @@ struct Pair {
     request_id: Option<String>,
 }
 
-/// What would happen to a command here, without running it: how it is understood, what allows it or why nothing does,
-/// and what to do to allow it.
+/// Tell what would happen to a command here, without running it: how it is understood, what allows it or why nothing
+/// does, and what to do to allow it. What somebody allowed for a while (see grants) is left out.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "explain", example = "openclaw mac-debug explain --shell 'git status && cargo test'")]
 struct Explain {
-    /// the agent that would ask
+    /// name of the agent that would ask (default: none)
     #[argh(option)]
     agent: Option<String>,
-    /// its directory (default: here)
+    /// the command's working directory (default: this one)
     #[argh(option)]
     cwd: Option<String>,
-    /// a text for a shell, instead of a command
+    /// instead of a command: a text, as `sh -c` would get it
     #[argh(option)]
     shell: Option<String>,
     /// print JSON
@@ -154,7 +154,8 @@ struct Explain {
     command: Vec<String>,
 }
 
-/// Commands that somebody at the app allowed for a while (`15min`, `session`): list, revoke ID, revoke all.
+/// Commands that the person at the app allowed for a while (with the words `15min` or `session`): list, revoke ID, revoke
+/// all. They end with the app, too.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "grants")]
 struct Grants {
@@ -164,13 +165,13 @@ struct Grants {
     /// list or revoke
     #[argh(positional)]
     verb: String,
-    /// the grant, or all
+    /// the id that list shows, or all
     #[argh(positional)]
     id: Option<String>,
 }
 
-/// The audit log of every decision about a command: show the last ones, or verify that none was removed, altered or moved.
-/// verify exits with 1 when the log is broken.
+/// The log of every decision about a command on this machine: show the last ones, or verify that none was removed, altered
+/// or moved. verify exits with 1 when the log is broken.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "audit")]
 struct Audit {

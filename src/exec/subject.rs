@@ -11,7 +11,6 @@ use super::analysis::Host;
 use super::identity;
 use super::plan::{BoundFile, Executable, Nature, Operand, Subject};
 use crate::limits;
-use crate::sys;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -66,14 +65,9 @@ const SHELL_WORDS: &[&str] = &[
     "suspend", "times", "trap", "type", "typeset", "ulimit", "umask", "unalias", "unset", "unsetopt", "wait", "zmodload",
 ];
 
-/// What `argv` means. It never fails: what cannot be told is [`Nature::PromptOnly`].
-pub fn judge(argv: &[String], place: &Place) -> Subject {
-    let argv = without_command(argv, place.in_shell_text);
-    judge_found(argv, argv.first().and_then(|name| place.host.resolve(name, place.directory)), place)
-}
-
-/// The same of a vector whose argv[0] is known to start `executable`.
-pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
+/// What `argv` means, whose first word starts `executable`. It never fails: what cannot be told is
+/// [`Nature::PromptOnly`].
+pub fn judge(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
     let mut subject = Subject {
         argv: argv.to_vec(),
         executable,
@@ -92,11 +86,11 @@ pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Plac
     subject
 }
 
-/// The vector without `command [--]` in front of it, which in a shell text means: the program, and no
+/// A vector of a shell text without `command [--]` in front of it, which there means: the program, and no
 /// function or alias of its name. It starts nothing, so neither do we start anything for it.
-pub fn without_command(argv: &[String], in_shell_text: bool) -> &[String] {
+pub fn without_command(argv: &[String]) -> &[String] {
     let mut rest = argv;
-    while in_shell_text && rest.first().is_some_and(|name| name == "command") {
+    while rest.first().is_some_and(|name| name == "command") {
         rest = match rest {
             [_, dashes, inner @ ..] if dashes == "--" && !inner.is_empty() => inner,
             [_, inner @ ..] if inner.first().is_some_and(|name| !name.starts_with('-')) => inner,
@@ -266,12 +260,7 @@ impl Place<'_> {
     /// Whether a program is what its name says: found in one of the system's directories, and its
     /// canonical file lies in one (h.2-1).
     fn is_system(&self, name: &str, executable: &Executable) -> bool {
-        let found = if name.contains('/') {
-            Some(self.directory.join(name))
-        } else {
-            let mut candidates = self.host.search_path.iter().map(|directory| directory.join(name));
-            candidates.find(|path| path.is_file() && sys::spawn::is_executable(path))
-        };
+        let found = self.host.find(name, self.directory);
         let is_listed = |path: &Path| {
             path.parent().is_some_and(|parent| self.host.system_directories.iter().any(|folder| folder == parent))
         };
@@ -293,17 +282,17 @@ pub fn is_shell(argv0: &str, executable: Option<&Executable>) -> bool {
 /// The text that `sh -c TEXT` runs, where `sh` is a system shell of a language that we read, wherever
 /// the text does not depend on what stands behind it. None for a login or interactive shell, which
 /// reads its start-up files first.
-pub fn shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
+pub fn shell_text<'a>(argv: &'a [String], executable: Option<&Executable>, place: &Place) -> Option<&'a str> {
     let inline = inline(argv).filter(|inline| inline.is_plain && !inline.is_login)?;
-    is_system_shell(argv, place).then_some(inline.text)
+    is_system_shell(argv, executable, place).then_some(inline.text)
 }
 
 /// The text of `sh -lc TEXT`, as old gateways send it together with a `rawCommand` that says the
 /// same text; without such a claim it is not looked into. Vectors argv-0028, argv-0079.
-pub fn login_shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
+pub fn login_shell_text<'a>(argv: &'a [String], executable: Option<&Executable>, place: &Place) -> Option<&'a str> {
     let inline = inline(argv).filter(|inline| inline.is_plain && inline.is_login)?;
     let is_sh = argv.first().is_some_and(|name| base(name) == "sh");
-    (is_sh && is_system_shell(argv, place)).then_some(inline.text)
+    (is_sh && is_system_shell(argv, executable, place)).then_some(inline.text)
 }
 
 /// The text that a shell is handed, by names alone: for claims and previews, never for a decision.
@@ -314,11 +303,9 @@ pub fn claimed_text(argv: &[String]) -> Option<&str> {
     inline.filter(|_| is_shell(name, None)).map(|inline| inline.text)
 }
 
-fn is_system_shell(argv: &[String], place: &Place) -> bool {
-    argv.first().is_some_and(|name| {
-        let executable = place.host.resolve(name, place.directory);
-        executable.is_some_and(|file| is_understood(name, &file) && place.is_system(name, &file))
-    })
+fn is_system_shell(argv: &[String], executable: Option<&Executable>, place: &Place) -> bool {
+    let (Some(name), Some(executable)) = (argv.first(), executable) else { return false };
+    is_understood(name, executable) && place.is_system(name, executable)
 }
 
 /// A text in an argument vector.
