@@ -313,6 +313,8 @@ impl<'a> Reader<'a> {
             return not_understood("file names that an earlier command may have changed", command.position);
         }
         (self.names, self.time) = (around.names, around.time);
+        // `command NAME` is NAME.
+        let argv = subject::without_command(&argv).to_vec();
         let bytes = argv.iter().map(String::len).sum::<usize>();
         if argv.len() > limits::ARGV_ELEMENTS || bytes > limits::ARGV_BYTES {
             return not_understood("a command that is too long", command.position);
@@ -345,8 +347,6 @@ impl<'a> Reader<'a> {
         let directory = &self.directory.path;
         let place = Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
         let subject = subject::judge(&argv, &place);
-        // `command NAME` is NAME.
-        let argv = subject::without_command(&argv, true).to_vec();
         let name = argv.first().map(String::as_str).unwrap_or_default();
         let position = command.position;
         if subject::is_shell_word(name) && subject.nature != Nature::SafeBuiltin {

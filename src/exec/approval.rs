@@ -4,8 +4,8 @@ use super::analysis::{self, Host};
 use super::display;
 use super::fence;
 use super::grants::Grants;
-use super::matching::SkillBin;
-use super::plan::{self, NotUnderstood, Plan, Work};
+use super::matching::{By, SkillBin};
+use super::plan::{self, NotUnderstood, Plan, Stage, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
 use crate::identity::random;
@@ -103,16 +103,10 @@ pub trait PolicySource: Send + Sync {
     ///
     /// # Errors
     /// A sentence: the document could not be written, or has changed in a way that forbids it.
-    fn add_allow_always(
-        &self,
-        agent: Option<&str>,
-        entry: &AllowEntry,
-        command_text: &str,
-        path: &str,
-    ) -> Result<(), String>;
+    fn add_allow_always(&self, agent: Option<&str>, entry: &AllowEntry) -> Result<(), String>;
 
-    /// Notes that `entry` allowed a run. An entry that is gone meanwhile stays gone (A73).
-    fn record_use(&self, agent: Option<&str>, entry: &AllowEntry, command_text: &str, path: &str);
+    /// Notes that `entry` allowed this program in a run. An entry that is gone meanwhile stays gone (A73).
+    fn record_use(&self, entry: &AllowEntry, command_text: &str, path: &str);
 }
 
 /// Through which wire a request came, which decides what its words of approval are worth.
@@ -340,9 +334,12 @@ impl Judged<'_> {
             },
             Verdict::Deny(refusal) => return Err(refusal),
         };
-        for entry in Judgement::of(plan, rules).entries() {
-            let path = plan.executable_text().unwrap_or_default();
-            context.policy.record_use(plan.agent_id.as_deref(), entry, &plan.command_text, path);
+        if let Judgement::Stages(judged) = Judgement::of(plan, rules) {
+            for (stage, by) in plan.stages().zip(judged) {
+                if let Ok(By::Entry(entry)) = by {
+                    context.policy.record_use(&entry, &plan.command_text, stage.subject.path().unwrap_or_default());
+                }
+            }
         }
         plan.verify()?;
         refuse_paused(context.policy)?;
@@ -455,8 +452,9 @@ impl Judged<'_> {
             Work::Opaque(NotUnderstood { .. }) => {
                 notes.push("the shell runs the text as it stands; what it starts was not analysed".to_owned());
             }
-            Work::Steps(steps) => {
-                let stages = plan.stages().filter(|_| steps.len() > 1 || plan.command_preview.is_some());
+            Work::Steps(_) => {
+                let is_shown = |stage: &&Stage| stage.argv == plan.argv && stage.subject.wrappers.is_empty();
+                let stages = plan.stages().filter(|stage| !is_shown(stage));
                 notes.extend(stages.map(|stage| {
                     let path = stage.subject.path().unwrap_or("done by the app itself");
                     format!("runs {} ({path})", display::quoted(&stage.argv))
@@ -539,9 +537,7 @@ impl Judged<'_> {
             )
         };
         let entry = policy::durable_entry(self.plan).map_err(failed)?;
-        let path = entry.pattern.clone();
-        let agent = self.plan.agent_id.as_deref();
-        self.context.policy.add_allow_always(agent, &entry, &self.plan.command_text, &path).map_err(failed)
+        self.context.policy.add_allow_always(self.plan.agent_id.as_deref(), &entry).map_err(failed)
     }
 
     /// What holds when our own person does not answer. Source: spec exec (c.4) "askFallback meaning".

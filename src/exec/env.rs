@@ -68,8 +68,15 @@ const BLOCKED_PREFIXES: &[&str] = &["DYLD_", "LD_", "BASH_FUNC_"];
 const BLOCKED_OVERRIDE_PREFIXES: &[&str] = &["GIT_CONFIG_", "NPM_CONFIG_", "CARGO_REGISTRIES_", "TF_VAR_"];
 
 /// Refused by us although no list of the original names them. Source: cases A98 (`CDPATH` makes a
-/// shell's `cd` go elsewhere), A99 (`PATH` is the original's own rule, outside its lists).
-const BLOCKED_BESIDES: &[&str] = &["CDPATH", "PATH"];
+/// shell's `cd` go elsewhere), A99 (`PATH` is the original's own rule, outside its lists), A101 and A102:
+/// the others make tar, make, rsync, ripgrep, ssh, a compiler and so on start or load what they name.
+#[rustfmt::skip]
+const BLOCKED_BESIDES: &[&str] = &[
+    "BASH_LOADABLES_PATH", "CARGO_BUILD_RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CDPATH", "COMPILER_PATH", "CVS_RSH",
+    "GCC_EXEC_PREFIX", "GIO_EXTRA_MODULES", "GIO_MODULE_DIR", "GOROOT", "GTK_MODULES", "MAKEFILES", "OPENSSL_MODULES",
+    "PATH", "PYTHONPYCACHEPREFIX", "QT_PLUGIN_PATH", "RIPGREP_CONFIG_PATH", "RSYNC_CONNECT_PROG", "RSYNC_RSH",
+    "RUSTDOCFLAGS", "SSH_SK_PROVIDER", "TAR_OPTIONS", "YARN_YARN_PATH", "ZIPOPT",
+];
 
 /// Overrides that a command in a shell may get; others are dropped. Source: spec exec (d.7).
 #[rustfmt::skip]
@@ -201,7 +208,7 @@ fn is_blocked(upper: &str) -> bool {
         || BLOCKED_OVERRIDE_PREFIXES.iter().any(starts)
         || upper
             .strip_prefix("CARGO_TARGET_")
-            .is_some_and(|rest| rest.ends_with("_LINKER") || rest.ends_with("_RUNNER"))
+            .is_some_and(|rest| ["_LINKER", "_RUNNER", "_RUSTFLAGS"].iter().any(|end| rest.ends_with(end)))
 }
 
 fn passes_into_shell(name: &str) -> bool {

@@ -194,17 +194,23 @@ fn add_interpreters(
     Some(())
 }
 
+/// The beginning of the file: as much as the kernel reads of it, and one byte more.
+pub(super) fn head(file: &BoundFile) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(limits::INTERPRETER_LINE_BYTES + 1);
+    let opened = open(&file.path, file.identity)?;
+    opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head)?;
+    Ok(head)
+}
+
 /// Interpreter and argument of a `#!` line; `Some(None)` for a file without one; none if it is longer
 /// than the kernel reads, or is no text.
 fn interpreter_line(file: &BoundFile) -> Option<Option<(String, String)>> {
-    let opened = match open(&file.path, file.identity) {
-        Ok(opened) => opened,
+    let head = match head(file) {
+        Ok(head) => head,
         // Without a hash it is not ours, and who may not read it is no interpreter.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(None),
         Err(_) => return None,
     };
-    let mut head = Vec::with_capacity(limits::INTERPRETER_LINE_BYTES + 1);
-    opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head).ok()?;
     let Some(rest) = head.strip_prefix(b"#!") else { return Some(None) };
     let line = match rest.iter().position(|byte| *byte == b'\n') {
         Some(end) => rest.get(..end)?,

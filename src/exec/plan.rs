@@ -301,9 +301,9 @@ impl Plan {
         self.executable.as_ref().and_then(|executable| executable.file.path.to_str())
     }
 
-    /// Whether argv[0] is a name that was looked up in the search path.
-    pub fn is_bare_name(&self) -> bool {
-        self.argv.first().is_some_and(|name| !name.contains('/'))
+    /// Whether what is done was read from a text for a shell, and is not the argument vector itself.
+    pub fn is_text(&self) -> bool {
+        !self.stages().map(|stage| &stage.argv).eq([&self.argv])
     }
 
     /// Every stage, in order; none of a text that was not understood.

@@ -59,7 +59,7 @@ pub fn prepare(request: &RunRequest, host: &Host, rules: &Rules, prepared: &Prep
 /// What in the plan could be rewritten: the script operand, else the program itself if it is a script.
 /// Source: spec exec (c.6).
 fn mutable_file(plan: &Plan) -> Option<Value> {
-    let stage = plan.stages().next().filter(|_| plan.command_preview.is_none())?;
+    let stage = plan.stages().next().filter(|_| !plan.is_text())?;
     let (index, file) = match (&stage.subject.operand, &stage.program) {
         (Some(operand), _) => (plan.argv.len() - stage.subject.argv.len() + operand.index, &operand.file),
         (None, Program::File(program)) if !program.interpreters.is_empty() => (0, &program.file),
@@ -85,7 +85,7 @@ fn bindable(plan: &Plan, request: &RunRequest, rules: &Rules) -> Result<(), &'st
         return Err("SYSTEM_RUN_DENIED: approval requires a stable executable path");
     }
     // A script inside a shell's text has a place that the wire's plan cannot name.
-    let in_text = plan.command_preview.is_some();
+    let in_text = plan.is_text();
     let is_hidden = |stage: &Stage| {
         let is_script = matches!(&stage.program, Program::File(file) if !file.interpreters.is_empty());
         let subject = &stage.subject;

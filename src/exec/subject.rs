@@ -12,8 +12,6 @@ use super::identity;
 use super::plan::{BoundFile, Executable, Nature, Operand, Subject};
 use crate::limits;
 use crate::sys;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// Where a command stands.
@@ -68,15 +66,9 @@ const SHELL_WORDS: &[&str] = &[
 
 /// What `argv` means. It never fails: what cannot be told is [`Nature::PromptOnly`].
 pub fn judge(argv: &[String], place: &Place) -> Subject {
-    let argv = without_command(argv, place.in_shell_text);
-    judge_found(argv, argv.first().and_then(|name| place.host.resolve(name, place.directory)), place)
-}
-
-/// The same of a vector whose argv[0] is known to start `executable`.
-pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
     let mut subject = Subject {
         argv: argv.to_vec(),
-        executable,
+        executable: argv.first().and_then(|name| place.host.resolve(name, place.directory)),
         nature: Nature::Plain,
         wrappers: Vec::new(),
         operand: None,
@@ -94,9 +86,9 @@ pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Plac
 
 /// The vector without `command [--]` in front of it, which in a shell text means: the program, and no
 /// function or alias of its name. It starts nothing, so neither do we start anything for it.
-pub fn without_command(argv: &[String], in_shell_text: bool) -> &[String] {
+pub fn without_command(argv: &[String]) -> &[String] {
     let mut rest = argv;
-    while in_shell_text && rest.first().is_some_and(|name| name == "command") {
+    while rest.first().is_some_and(|name| name == "command") {
         rest = match rest {
             [_, dashes, inner @ ..] if dashes == "--" && !inner.is_empty() => inner,
             [_, inner @ ..] if inner.first().is_some_and(|name| !name.starts_with('-')) => inner,
@@ -216,7 +208,7 @@ fn shell(subject: &mut Subject, place: &Place) -> Result<(), String> {
     if !place.is_system(name, executable) {
         return Err(format!("`{name}` is not one of the system's shells"));
     }
-    let bound = bind(&place.directory.join(script)).filter(|file| is_shell_script(&file.path));
+    let bound = bind(&place.directory.join(script)).filter(is_shell_script);
     let Some((file, path)) = bound.and_then(|file| file.path.to_str().map(str::to_owned).map(|path| (file, path)))
     else {
         subject.unbound = Some(format!("`{script}` is no shell script that can be read"));
@@ -233,12 +225,8 @@ fn shell(subject: &mut Subject, place: &Place) -> Result<(), String> {
 
 /// Whether a shell may read it: a `#!` line for another language makes its text mean something else
 /// to a shell than what its owner allowed.
-fn is_shell_script(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let Ok(file) = File::open(path) else { return false };
-    if file.take(256).read_to_end(&mut head).is_err() || head.contains(&0) {
-        return false;
-    }
+fn is_shell_script(file: &BoundFile) -> bool {
+    let Some(head) = identity::head(file).ok().filter(|head| !head.contains(&0)) else { return false };
     let Some(line) = head.strip_prefix(b"#!") else { return true };
     let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
@@ -401,12 +389,12 @@ fn file_name(executable: &Executable) -> String {
     executable.file.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Whether "always" could be stored: next time exactly this must be recognised again, and it must do
-/// the same. Source: spec exec (c.5).
+/// The pattern of what "always" would store: next time exactly this program must be recognised again, and
+/// it must do the same. Source: spec exec (c.5).
 ///
 /// # Errors
 /// A sentence that says why not.
-pub fn durable(subject: &Subject) -> Result<(), String> {
+pub fn durable(subject: &Subject) -> Result<&str, String> {
     match &subject.nature {
         Nature::Plain => {}
         Nature::SafeBuiltin => return Err("it needs no entry".to_owned()),
@@ -428,7 +416,7 @@ pub fn durable(subject: &Subject) -> Result<(), String> {
     if packages::is_one(&names) {
         return Err("a package manager runs whatever the packages hold next time".to_owned());
     }
-    Ok(())
+    Ok(path)
 }
 
 /// The regular file behind `path`, with its hash.

@@ -171,17 +171,17 @@ fn entries_with_argument_patterns() {
     };
     assert_eq!(winner, plain);
     for useless in [
-        entry("rg", None, Some(GENERATED)),
-        entry("rg", Some("^foo$"), Some(GENERATED)),
+        entry("rg", None, Some(ALLOW_ALWAYS)),
+        entry("rg", Some("^foo$"), Some(ALLOW_ALWAYS)),
         entry("*", Some("^foo$"), None),
         entry("=command:0123456789abcdef", None, None),
-        entry("=node-command:0123456789abcdef", None, Some(GENERATED)),
+        entry("=node-command:0123456789abcdef", None, Some(ALLOW_ALWAYS)),
         entry("rg", Some("["), None),
     ] {
         assert!(verdict(&tree, &rg, std::slice::from_ref(&useless)).is_err(), "{useless:?}");
     }
     let hash = arguments::arguments_hash(&rg.argv, &tree.work());
-    assert!(verdict(&tree, &rg, &[entry("rg", Some(&hash), Some(GENERATED))]).is_ok());
+    assert!(verdict(&tree, &rg, &[entry("rg", Some(&hash), Some(ALLOW_ALWAYS))]).is_ok());
 }
 
 /// A77, A79, A90: the file, the directory and the words decide. A planted link of the name does not.
