@@ -370,11 +370,8 @@ fn an_entry_allows_a_command_and_nothing_that_carries_it() {
         &["python3", "-c", "1"],
         &["nosuchprogram"],
     ] {
-        assert_eq!(
-            refused(judge(&request(argv), &document, &person(Answer::TimedOut))),
-            "SYSTEM_RUN_DENIED: allowlist miss",
-            "{argv:?}"
-        );
+        let refusal = refused(judge(&request(argv), &document, &person(Answer::TimedOut)));
+        assert!(refusal.starts_with("SYSTEM_RUN_DENIED: allowlist miss"), "{argv:?}: {refusal}");
     }
 }
 

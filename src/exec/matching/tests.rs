@@ -295,7 +295,7 @@ fn the_denylist_sees_everything_that_takes_part() {
     ] {
         assert!(of(DenyEntry::Program(program.to_owned())), "{program}");
     }
-    for program in ["ls", "/bin/rm", "RM", "", "/usr/*", "m"] {
+    for program in ["ls", "/other/rm", "RM", "", "/usr/*", "m"] {
         assert!(!of(DenyEntry::Program(program.to_owned())), "{program}");
     }
     for command in ["*rm -rf*", "rm *", "rm -?f x", "./l/sh -c 'nice rm -rf x'", "nice rm*", "*/sh*", "*"] {
