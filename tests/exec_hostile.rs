@@ -249,3 +249,39 @@ fn a_use_is_noted_with_the_program_that_was_allowed() {
     assert_eq!(stored["agents"]["*"]["allowlist"][0]["lastResolvedPath"], json!(ls));
     assert!(bench.shown.lock().unwrap().is_empty());
 }
+
+/// Whatever words stand together: no panic, and a prepared plan names only what it has.
+#[test]
+fn no_words_break_analysis_policy_or_preparation() {
+    let bench = Bench::denying(&json!("nothing"));
+    std::fs::write(bench.root.join("w/s.sh"), "exit 0\n").unwrap();
+    let rules = bench.policy.rules(None);
+    let words: Vec<&str> = "sh bash env nice timeout time command cd ls python3 perl sed awk find make xargs npm npx git \
+        -c -e -lc -n -k -o -- - -exec ; && || | ! 5 A=1 s.sh ./s.sh ~ ~/x $HOME * ? [ ] {a,b} '' \"x\" \\ run exec --eval \
+        --eval=x 2>&1 >/dev/null # é \u{202e} ../w /usr/bin/env"
+        .split_whitespace()
+        .chain(["", " ", "sh s.sh a b c", "command cd sub && ls | wc", "\n"])
+        .collect();
+    let mut seed = 1_u64;
+    let mut next = |most: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % most
+    };
+    let mut prepared = 0;
+    for _ in 0..4_000 {
+        let mut argv: Vec<&str> = (0..=next(6)).map(|_| words[next(words.len())]).collect();
+        let text = (0..=next(6)).map(|_| words[next(words.len())]).collect::<Vec<_>>().join(" ");
+        if next(2) == 0 {
+            argv.splice(0..0, ["sh", "-c", &text]);
+        }
+        let request = bench.request(&argv);
+        let Ok(plan) = analyse(&request, &bench.host) else { continue };
+        decide(&plan, &rules);
+        let Ok(answer) = prepare(&request, &bench.host, &rules, &PreparedPlans::default()) else { continue };
+        prepared += 1;
+        let operand = answer.pointer("/plan/mutableFileOperand/argvIndex").map(|index| index.as_u64().unwrap());
+        let count = answer["plan"]["argv"].as_array().unwrap().len() as u64;
+        assert!(operand.is_none_or(|index| index < count), "{argv:?}: {answer}");
+    }
+    assert!(prepared > 100, "{prepared}");
+}
