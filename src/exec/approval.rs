@@ -12,7 +12,7 @@ use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::node::RunRequest;
-use crate::protocol::policy::{Ask, Decision, Refusal, Security};
+use crate::protocol::policy::{Ask, Decision, Fence, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::state::audit::{self, AuditLog, Ticket};
@@ -348,13 +348,15 @@ impl Judged<'_> {
 
     /// The fence that the policy asks for, around the working directory.
     fn enclose(&self) -> Result<Enclosure, Refusal> {
-        let level = self.rules.policy.fence;
-        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
-            Refusal::denied(
-                "security=deny",
-                format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()),
-            )
-        })
+        let (level, Plan { cwd, home, .. }) = (self.rules.policy.fence, self.plan);
+        // The caller names the directory: it must not make the whole home a workspace.
+        let enclosure = if level >= Fence::Workspace && home.starts_with(cwd) {
+            Err("the working directory is home, or holds it; name one below it".to_owned())
+        } else {
+            fence::enclose(&self.context.guards.fencer, level, cwd)
+        };
+        let refused = |why| format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word());
+        enclosure.map_err(|why| Refusal::denied("security=deny", refused(why)))
     }
 
     /// Writes the decision down.
