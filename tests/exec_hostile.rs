@@ -289,7 +289,8 @@ fn no_words_break_analysis_policy_or_preparation() {
 /// The caller names the working directory, and with it what the fence `workspace` lets it write to.
 #[test]
 fn the_whole_home_is_no_workspace() {
-    let bench = Bench::new(&json!({"version": 1, "defaults": {"security": "full", "ask": "off", "fence": "workspace"}}));
+    let bench =
+        Bench::new(&json!({"version": 1, "defaults": {"security": "full", "ask": "off", "fence": "workspace"}}));
     let home = bench.host.home.to_str().unwrap();
     for cwd in ["/", home, "~"] {
         let request = RunRequest { cwd: Some(cwd.to_owned()), ..bench.request(&["ls"]) };

@@ -3,7 +3,7 @@
 
 use super::plan::{Nature, Plan, Subject};
 pub use super::safe_bins::SafeBins;
-use super::{arguments, display, glob};
+use super::{arguments, display, glob, shell};
 use crate::state::approvals::{ALLOW_ALWAYS, AllowEntry, DenyEntry, EffectivePolicy};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -163,7 +163,7 @@ pub fn denied<'a>(plan: &Plan, policy: &'a EffectivePolicy) -> Option<&'a DenyEn
         DenyEntry::Program(pattern) => {
             programs.iter().any(|program| forbids_program(pattern.trim(), program, &plan.home))
         }
-        DenyEntry::Command(pattern) => commands.iter().any(|command| is_like(pattern.trim(), command)),
+        DenyEntry::Command(pattern) => commands.iter().any(|command| shell::is_like(pattern.trim(), command)),
     })
 }
 
@@ -192,40 +192,6 @@ fn forbids_program(pattern: &str, program: &str, home: &Path) -> bool {
     let named = pattern.strip_prefix("~/").map_or_else(|| PathBuf::from(pattern), |below| home.join(below));
     glob::matches_path(pattern, program, home, cfg!(target_os = "macos"))
         || (named.is_absolute() && named.canonicalize().is_ok_and(|real| real == Path::new(program)))
-}
-
-/// Whether the whole `text` is like `pattern`: `*` is any run of characters, `?` any one. Time is
-/// bounded by pattern length × text length.
-fn is_like(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    if pattern.as_str().is_empty() {
-        return false;
-    }
-    // Where the last `*` ended, and how much of the text it has taken.
-    let mut last_run = None;
-    loop {
-        let mut next = pattern.clone();
-        match (next.next(), text.clone().next()) {
-            (Some('*'), _) => {
-                pattern = next;
-                last_run = Some((pattern.clone(), text.clone()));
-                continue;
-            }
-            (None, None) => return true,
-            (Some(expected), Some(found)) if expected == '?' || expected == found => {
-                pattern = next;
-                text.next();
-                continue;
-            }
-            _ => {}
-        }
-        let Some((after, rest)) = &mut last_run else { return false };
-        if rest.next().is_none() {
-            return false;
-        }
-        pattern = after.clone();
-        text = rest.clone();
-    }
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ pub enum Sink {
 }
 
 /// What policy judges of a stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     /// The command without its transparent wrappers.
     pub argv: Vec<String>,
@@ -218,9 +218,10 @@ impl Subject {
 }
 
 /// How an allowlist may match a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Nature {
     /// By its program's path, as safe bin, or as skill.
+    #[default]
     Plain,
     /// A builtin of the shell that does no harm; it needs no entry.
     SafeBuiltin,

@@ -69,10 +69,7 @@ pub fn judge(argv: &[String], place: &Place) -> Subject {
     let mut subject = Subject {
         argv: argv.to_vec(),
         executable: argv.first().and_then(|name| place.host.resolve(name, place.directory)),
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
+        ..Subject::default()
     };
     if let Err(reason) = unwrap(&mut subject, place).and_then(|()| classify(&mut subject, place)) {
         // What such a command starts in its turn is not looked at, unless its file was found (A106, A108).

@@ -311,6 +311,7 @@ fn the_denylist_sees_everything_that_takes_part() {
 
 #[test]
 fn wildcards_over_commands_take_bounded_time() {
+    let is_like = shell::is_like;
     assert!(is_like("a*b?c*", "axxbxb/c !") && is_like("**", "") && is_like("*a*a*a", "aaaa") && !is_like("a?", "a"));
     let started = Instant::now();
     assert!(!is_like(&"*a".repeat(200), &format!("{}b", "a".repeat(50_000))));
