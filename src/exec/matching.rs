@@ -160,9 +160,7 @@ pub fn denied<'a>(plan: &Plan, policy: &'a EffectivePolicy) -> Option<&'a DenyEn
     commands.push(plan.command_text.clone());
     commands.extend(plan.command_preview.clone());
     policy.denylist.iter().find(|entry| match entry {
-        DenyEntry::Program(pattern) => {
-            programs.iter().any(|program| forbids_program(pattern.trim(), program, &plan.home))
-        }
+        DenyEntry::Program(pattern) => forbids(pattern.trim(), &programs, &plan.home),
         DenyEntry::Command(pattern) => commands.iter().any(|command| shell::is_like(pattern.trim(), command)),
     })
 }
@@ -181,17 +179,19 @@ fn programs(plan: &Plan) -> Vec<String> {
     plan.files().map(|file| file.path.to_string_lossy().into_owned()).chain(called).collect()
 }
 
-fn forbids_program(pattern: &str, program: &str, home: &Path) -> bool {
+fn forbids(pattern: &str, programs: &[String], home: &Path) -> bool {
     if pattern == "*" {
         return true;
     }
     if glob::is_name_pattern(pattern) {
-        return glob::matches_name(pattern, program.rsplit('/').next().unwrap_or(program));
+        return programs.iter().any(|path| glob::matches_name(pattern, path.rsplit('/').next().unwrap_or(path)));
     }
     // What is judged has no links in its path; what its owner wrote (`/bin/rm`) may have.
     let named = pattern.strip_prefix("~/").map_or_else(|| PathBuf::from(pattern), |below| home.join(below));
-    glob::matches_path(pattern, program, home, cfg!(target_os = "macos"))
-        || (named.is_absolute() && named.canonicalize().is_ok_and(|real| real == Path::new(program)))
+    let real = Some(named).filter(|named| named.is_absolute()).and_then(|named| named.canonicalize().ok());
+    programs.iter().any(|path| {
+        real.as_deref() == Some(Path::new(path)) || glob::matches_path(pattern, path, home, cfg!(target_os = "macos"))
+    })
 }
 
 #[cfg(test)]
