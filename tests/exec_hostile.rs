@@ -298,3 +298,20 @@ fn the_whole_home_is_no_workspace() {
         assert!(refusal.message.contains("the working directory is home"), "{cwd}: {refusal:?}");
     }
 }
+
+/// Some systems have `/usr/sbin` as a link to `/usr/bin`, and it comes first in the search path.
+#[test]
+fn a_linked_directory_of_the_system_is_the_systems() {
+    let mut bench = Bench::asking();
+    let (system, own) = (bench.root.join("w/sbin"), bench.root.join("w/own"));
+    symlink(Path::new(&program("sh")).parent().unwrap(), &system).unwrap();
+    std::fs::create_dir(&own).unwrap();
+    symlink(program("sh"), own.join("sh")).unwrap();
+    bench.host.search_path.insert(0, system);
+    for request in [bench.shell("nice ls"), bench.request(&["nice", "ls"])] {
+        assert_eq!(bench.plan(&request).stages().next().unwrap().subject.argv, ["ls"], "{request:?}");
+    }
+    // A link to a program in a directory of somebody else is not.
+    bench.host.search_path.insert(0, own);
+    assert!(!bench.plan(&bench.shell("nice ls")).is_text());
+}

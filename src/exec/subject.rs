@@ -241,16 +241,16 @@ impl Place<'_> {
     /// Whether a program is what its name says: found in one of the system's directories, and its
     /// canonical file lies in one (h.2-1).
     fn is_system(&self, name: &str, executable: &Executable) -> bool {
-        let found = if name.contains('/') {
-            Some(self.directory.join(name))
+        let is_listed = |folder: &Path| self.host.system_directories.iter().any(|listed| listed == folder);
+        let is_found_there = if name.contains('/') {
+            self.directory.join(name).parent().is_some_and(is_listed)
         } else {
-            let mut candidates = self.host.search_path.iter().map(|directory| directory.join(name));
-            candidates.find(|path| path.is_file() && sys::spawn::is_executable(path))
+            let is_program = |path: &Path| path.is_file() && sys::spawn::is_executable(path);
+            let first = self.host.search_path.iter().find(|folder| is_program(&folder.join(name)));
+            // It may be another name of one (`/usr/sbin` for `/usr/bin`).
+            first.is_some_and(|folder| is_listed(folder) || folder.canonicalize().is_ok_and(|real| is_listed(&real)))
         };
-        let is_listed = |path: &Path| {
-            path.parent().is_some_and(|parent| self.host.system_directories.iter().any(|folder| folder == parent))
-        };
-        found.is_some_and(|found| is_listed(&found)) && is_listed(&executable.file.path)
+        is_found_there && executable.file.path.parent().is_some_and(is_listed)
     }
 }
 
