@@ -62,7 +62,7 @@ rule "a path of one machine, or the address of a package registry" "$(printf '%s
 # shellcheck disable=SC2086
 lines=$(awk '
     FNR == 1 {tests = 0}
-    /^mod [a-z_]+ \{/ && before == "#[cfg(test)]" {tests = 1}
+    /^(pub\([a-z]+\) )?mod [a-z_]+ \{/ && before == "#[cfg(test)]" {tests = 1}
     {before = $0}
     !tests && !/^[[:space:]]*(\/\/|$)/ {n++}
     END {print n + 0}' $shipped)

@@ -33,12 +33,12 @@ impl PolicySource for Document {
         Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, entry: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, entry: &AllowEntry) -> Result<(), String> {
         self.0.lock().unwrap().0.allowlist.push(entry.clone());
         Ok(())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {
         self.0.lock().unwrap().1 += 1;
     }
 }

@@ -107,11 +107,11 @@ impl PolicySource for Fixed {
         Rules { policy: self.0.clone(), safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry) -> Result<(), String> {
         Err("these tests add nothing".to_owned())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {}
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {}
 }
 
 fn app_at(socket: &Path) -> ExecHost {

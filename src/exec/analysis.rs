@@ -324,6 +324,8 @@ impl<'a> Reader<'a> {
             return not_understood("file names that an earlier command may have changed", command.position);
         }
         (self.names, self.time) = (around.names, around.time);
+        // `command NAME` is NAME.
+        let argv = subject::without_command(&argv).to_vec();
         let bytes = argv.iter().map(String::len).sum::<usize>();
         if argv.len() > limits::ARGV_ELEMENTS || bytes > limits::ARGV_BYTES {
             return not_understood("a command that is too long", command.position);
@@ -355,8 +357,6 @@ impl<'a> Reader<'a> {
     fn stage(&self, argv: Vec<String>, command: &SimpleCommand) -> Result<Stage, NotUnderstood> {
         let directory = &self.directory.path;
         let place = Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
-        // `command NAME` is NAME.
-        let argv = subject::without_command(&argv).to_vec();
         let name = argv.first().map(String::as_str).unwrap_or_default();
         let found = self.host.resolve(name, directory);
         let subject = subject::judge(&argv, found.clone(), &place);

@@ -4,15 +4,15 @@ use super::analysis::{self, Host};
 use super::display;
 use super::fence;
 use super::grants::Grants;
-use super::matching::SkillBin;
-use super::plan::{self, NotUnderstood, Plan, Work};
+use super::matching::{By, SkillBin};
+use super::plan::{self, NotUnderstood, Plan, Stage, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
 use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::node::RunRequest;
-use crate::protocol::policy::{Ask, Decision, Refusal, Security};
+use crate::protocol::policy::{Ask, Decision, Fence, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::state::audit::{self, AuditLog, Ticket};
@@ -106,16 +106,10 @@ pub trait PolicySource: Send + Sync {
     ///
     /// # Errors
     /// A sentence: the document could not be written, or has changed in a way that forbids it.
-    fn add_allow_always(
-        &self,
-        agent: Option<&str>,
-        entry: &AllowEntry,
-        command_text: &str,
-        path: &str,
-    ) -> Result<(), String>;
+    fn add_allow_always(&self, agent: Option<&str>, entry: &AllowEntry) -> Result<(), String>;
 
-    /// Notes that `entry` allowed a run. An entry that is gone meanwhile stays gone (A73).
-    fn record_use(&self, agent: Option<&str>, entry: &AllowEntry, command_text: &str, path: &str);
+    /// Notes that `entry` allowed this program in a run. An entry that is gone meanwhile stays gone (A73).
+    fn record_use(&self, entry: &AllowEntry, command_text: &str, path: &str);
 }
 
 /// Through which wire a request came, which decides what its words of approval are worth.
@@ -343,9 +337,12 @@ impl Judged<'_> {
             },
             Verdict::Deny(refusal) => return Err(refusal),
         };
-        for entry in Judgement::of(plan, rules).entries() {
-            let path = plan.executable_text().unwrap_or_default();
-            context.policy.record_use(plan.agent_id.as_deref(), entry, &plan.command_text, path);
+        if let Judgement::Stages(judged) = Judgement::of(plan, rules) {
+            for (stage, by) in plan.stages().zip(judged) {
+                if let Ok(By::Entry(entry)) = by {
+                    context.policy.record_use(&entry, &plan.command_text, stage.subject.path().unwrap_or_default());
+                }
+            }
         }
         plan.verify()?;
         refuse_paused(context.policy)?;
@@ -354,13 +351,15 @@ impl Judged<'_> {
 
     /// The fence that the policy asks for, around the working directory.
     fn enclose(&self) -> Result<Enclosure, Refusal> {
-        let level = self.rules.policy.fence;
-        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
-            Refusal::denied(
-                "security=deny",
-                format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()),
-            )
-        })
+        let (level, Plan { cwd, home, .. }) = (self.rules.policy.fence, self.plan);
+        // The caller names the directory: it must not make the whole home a workspace.
+        let enclosure = if level >= Fence::Workspace && home.starts_with(cwd) {
+            Err("the working directory is home, or holds it; name one below it".to_owned())
+        } else {
+            fence::enclose(&self.context.guards.fencer, level, cwd)
+        };
+        let refused = |why| format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word());
+        enclosure.map_err(|why| Refusal::denied("security=deny", refused(why)))
     }
 
     /// Writes the decision down.
@@ -454,7 +453,8 @@ impl Judged<'_> {
         match &plan.work {
             Work::Opaque(NotUnderstood { .. }) => notes.push("the shell runs the text as it stands".to_owned()),
             Work::Steps(_) => {
-                let stages = plan.stages().filter(|_| plan.replaces_shell());
+                let is_shown = |stage: &&Stage| stage.argv == plan.argv && stage.subject.wrappers.is_empty();
+                let stages = plan.stages().filter(|stage| !is_shown(stage));
                 notes.extend(stages.map(|stage| {
                     let path = stage.subject.path().unwrap_or("done by the app itself");
                     format!("runs {} ({path})", display::quoted(&stage.argv))
@@ -541,9 +541,7 @@ impl Judged<'_> {
             )
         };
         let entry = policy::durable_entry(self.plan).map_err(failed)?;
-        let path = entry.pattern.clone();
-        let agent = self.plan.agent_id.as_deref();
-        self.context.policy.add_allow_always(agent, &entry, &self.plan.command_text, &path).map_err(failed)
+        self.context.policy.add_allow_always(self.plan.agent_id.as_deref(), &entry).map_err(failed)
     }
 
     /// What holds when our own person does not answer. Source: spec exec (c.4) "askFallback meaning".

@@ -212,18 +212,20 @@ fn add_interpreters(
     Some(())
 }
 
+/// The beginning of the file: as much as the kernel reads of it, and one byte more.
+pub(super) fn head(file: &BoundFile) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(limits::INTERPRETER_LINE_BYTES + 1);
+    let opened = open(&file.path, file.identity)?;
+    opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head)?;
+    Ok(head)
+}
+
 /// Interpreter and argument of a `#!` line.
 type InterpreterLine = Option<(String, String)>;
 
 /// The `#!` line of a file, if it has one; none if that is longer than the kernel reads, or is no text.
 fn interpreter_line(file: &BoundFile) -> Option<InterpreterLine> {
-    let read = || {
-        let mut head = Vec::with_capacity(limits::INTERPRETER_LINE_BYTES + 1);
-        let opened = open(&file.path, file.identity)?;
-        opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head)?;
-        Ok(interpreter_line_of(&head))
-    };
-    match INTERPRETER_LINES.recall(file.identity, read) {
+    match INTERPRETER_LINES.recall(file.identity, || Ok(interpreter_line_of(&head(file)?))) {
         Ok(line) => line,
         // Without a hash it is not ours, and who may not read it is no interpreter.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(None),

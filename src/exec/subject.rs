@@ -11,8 +11,7 @@ use super::analysis::Host;
 use super::identity;
 use super::plan::{BoundFile, Executable, Nature, Operand, Subject};
 use crate::limits;
-use std::fs::File;
-use std::io::Read;
+use crate::sys;
 use std::path::Path;
 
 /// Where a command stands.
@@ -68,14 +67,7 @@ const SHELL_WORDS: &[&str] = &[
 /// What `argv` means, whose first word starts `executable`. It never fails: what cannot be told is
 /// [`Nature::PromptOnly`].
 pub fn judge(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
-    let mut subject = Subject {
-        argv: argv.to_vec(),
-        executable,
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
-    };
+    let mut subject = Subject { argv: argv.to_vec(), executable, ..Subject::default() };
     if let Err(reason) = unwrap(&mut subject, place).and_then(|()| classify(&mut subject, place)) {
         // What such a command starts in its turn is not looked at, unless its file was found (A106, A108).
         if subject.operand.is_none() && reason != AFTER_CD {
@@ -210,7 +202,7 @@ fn shell(subject: &mut Subject, place: &Place) -> Result<(), String> {
     if !place.is_system(name, executable) {
         return Err(format!("`{name}` is not one of the system's shells"));
     }
-    let bound = bind(&place.directory.join(script)).filter(|file| is_shell_script(&file.path));
+    let bound = bind(&place.directory.join(script)).filter(is_shell_script);
     let Some((file, path)) = bound.and_then(|file| file.path.to_str().map(str::to_owned).map(|path| (file, path)))
     else {
         subject.unbound = Some(format!("`{script}` is no shell script that can be read"));
@@ -237,12 +229,8 @@ pub fn reads_a_pipe(subject: &mut Subject) {
 
 /// Whether a shell may read it: a `#!` line for another language makes its text mean something else
 /// to a shell than what its owner allowed.
-fn is_shell_script(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let Ok(file) = File::open(path) else { return false };
-    if file.take(256).read_to_end(&mut head).is_err() || head.contains(&0) {
-        return false;
-    }
+fn is_shell_script(file: &BoundFile) -> bool {
+    let Some(head) = identity::head(file).ok().filter(|head| !head.contains(&0)) else { return false };
     let Some(line) = head.strip_prefix(b"#!") else { return true };
     let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
@@ -260,11 +248,16 @@ impl Place<'_> {
     /// Whether a program is what its name says: found in one of the system's directories, and its
     /// canonical file lies in one (h.2-1).
     fn is_system(&self, name: &str, executable: &Executable) -> bool {
-        let found = self.host.find(name, self.directory);
-        let is_listed = |path: &Path| {
-            path.parent().is_some_and(|parent| self.host.system_directories.iter().any(|folder| folder == parent))
+        let is_listed = |folder: &Path| self.host.system_directories.iter().any(|listed| listed == folder);
+        let is_found_there = if name.contains('/') {
+            self.directory.join(name).parent().is_some_and(is_listed)
+        } else {
+            let is_program = |path: &Path| path.is_file() && sys::spawn::is_executable(path);
+            let first = self.host.search_path.iter().find(|folder| is_program(&folder.join(name)));
+            // It may be another name of one (`/usr/sbin` for `/usr/bin`).
+            first.is_some_and(|folder| is_listed(folder) || folder.canonicalize().is_ok_and(|real| is_listed(&real)))
         };
-        found.is_some_and(|found| is_listed(&found)) && is_listed(&executable.file.path)
+        is_found_there && executable.file.path.parent().is_some_and(is_listed)
     }
 }
 
@@ -398,12 +391,12 @@ fn file_name(executable: &Executable) -> String {
     executable.file.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Whether "always" could be stored: next time exactly this must be recognised again, and it must do
-/// the same. Source: spec exec (c.5).
+/// The pattern of what "always" would store: next time exactly this program must be recognised again, and
+/// it must do the same. Source: spec exec (c.5).
 ///
 /// # Errors
 /// A sentence that says why not.
-pub fn durable(subject: &Subject) -> Result<(), String> {
+pub fn durable(subject: &Subject) -> Result<&str, String> {
     match &subject.nature {
         Nature::Plain => {}
         Nature::SafeBuiltin => return Err("it needs no entry".to_owned()),
@@ -425,7 +418,7 @@ pub fn durable(subject: &Subject) -> Result<(), String> {
     if packages::is_one(&names) {
         return Err("a package manager runs whatever the packages hold next time".to_owned());
     }
-    Ok(())
+    Ok(path)
 }
 
 /// The regular file behind `path`, with its hash.
