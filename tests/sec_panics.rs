@@ -76,12 +76,12 @@ impl PolicySource for Fragile {
         Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry) -> Result<(), String> {
         self.fail_at(At::Storing);
         Ok(())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {}
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {}
 }
 
 impl Person for Fragile {
