@@ -353,3 +353,5 @@ pub const SKILLS_TTL: Duration = Duration::from_secs(90);
 pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 /// Names of it that count. ours
 pub const SKILL_BINS: usize = 1_024;
+/// Directories in the state directory that commands reach. ours
+pub const FENCE_GAPS: usize = 64;

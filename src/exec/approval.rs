@@ -18,8 +18,10 @@ use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::state::audit::{self, AuditLog, Ticket};
 use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
-use crate::sys::fence::{Enclosure, Fencer};
+use crate::sys::fence::{Enclosure, Fencer, Gap};
 use crate::sys::wake::Wake;
+use std::fs::DirEntry;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Stands where a program's path would, for a shell's text that was understood.
@@ -139,10 +141,24 @@ impl Guards {
         hidden.extend(Some(state.config().to_owned()).filter(|config| !config.starts_with(state.root())));
         let fencer = std::env::current_exe().map_or_else(
             |error| Fencer::none(&format!("our own program cannot be found: {error}")),
-            |program| Fencer::prepare(&program, &hidden),
+            |program| Fencer::prepare(&program, &hidden, &gaps(state.root())),
         );
         Self { fencer, grants: Arc::default(), audit: AuditLog::new(state) }
     }
+}
+
+/// What commands reach in the state directory: workspaces, where the original's agents work, and the programs that it
+/// keeps there. None of it is ours.
+fn gaps(root: &Path) -> Vec<Gap> {
+    let Ok(root) = root.canonicalize() else { return Vec::new() };
+    let entries = root.read_dir().into_iter().flatten().filter_map(Result::ok);
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let gap = |entry: DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let is_writable = name == "workspace" || name.starts_with("workspace-");
+        (is_writable || name == "bin" || name == "tools").then(|| Gap { path: entry.path(), is_writable })
+    };
+    directories.filter_map(gap).take(limits::FENCE_GAPS).collect()
 }
 
 /// What a request is judged with.
@@ -327,6 +343,7 @@ impl Judged<'_> {
         if plan.needs_screen_recording && !context.screen_recording {
             return Err(Refusal::denied("permission:screenRecording", "PERMISSION_MISSING: screenRecording"));
         }
+        self.check_directory()?;
         let rule = match verdict {
             // Where an approver was waited for in vain, less may hold than where nobody is needed.
             Verdict::Run(_) if claim == Claim::NobodyAnswered => self.after_no_answer_elsewhere()?,
@@ -349,16 +366,26 @@ impl Judged<'_> {
         Ok(rule)
     }
 
-    /// The fence that the policy asks for, around the working directory.
-    fn enclose(&self) -> Result<Enclosure, Refusal> {
+    /// Whether a command can work there behind the fence that the policy asks for; before anybody is asked.
+    fn check_directory(&self) -> Result<(), Refusal> {
         let (level, Plan { cwd, home, .. }) = (self.rules.policy.fence, self.plan);
         // The caller names the directory: it must not make the whole home a workspace.
-        let enclosure = if level >= Fence::Workspace && home.starts_with(cwd) {
-            Err("the working directory is home, or holds it; name one below it".to_owned())
+        let why = if level >= Fence::Workspace && home.starts_with(cwd) {
+            "the working directory is home, or holds it; name one below it"
+        } else if level != Fence::None && self.context.guards.fencer.hides(cwd) {
+            "commands do not reach this part of openclaw's own directory; a workspace that was made there since the \
+             start is reached after a restart"
         } else {
-            fence::enclose(&self.context.guards.fencer, level, cwd)
+            return Ok(());
         };
+        Err(Refusal::denied("cwd-unavailable", format!("SYSTEM_RUN_DENIED: fence `{}`: {why}", level.word())))
+    }
+
+    /// The fence that the policy asks for, around the working directory.
+    fn enclose(&self) -> Result<Enclosure, Refusal> {
+        let level = self.rules.policy.fence;
         let refused = |why| format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word());
+        let enclosure = fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd);
         enclosure.map_err(|why| Refusal::denied("security=deny", refused(why)))
     }
 

@@ -214,7 +214,7 @@ impl Launcher {
     pub fn new(workspace: &Path) -> Outcome<Self> {
         let hidden = workspace.join("hidden");
         fs::create_dir_all(&hidden)?;
-        let fencer = Fencer::prepare(Path::new(BINARY), &[hidden]);
+        let fencer = Fencer::prepare(Path::new(BINARY), &[hidden], &[]);
         eprintln!("bench: fence: {}", fencer.mechanism());
         let null = File::options().read(true).write(true).open("/dev/null")?;
         Ok(Self { fencer, workspace: workspace.to_owned(), null, directory: spawn::open_directory(workspace)? })
