@@ -353,3 +353,13 @@ pub const SKILLS_TTL: Duration = Duration::from_secs(90);
 pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 /// Names of it that count. ours
 pub const SKILL_BINS: usize = 1_024;
+// ---- services ----
+
+/// How long `launchctl` or `systemctl` may take for one order; a unit is given 10 s to end. ours
+pub const SERVICE_TOOL_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of what they print that are read. ours
+pub const SERVICE_TOOL_BYTES: u64 = 256 * 1024;
+/// How long launchd may take to let go of a job, or to take one up after that. spec: mac-app §1.4
+pub const LAUNCHD_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks meanwhile. ours
+pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
