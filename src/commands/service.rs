@@ -107,8 +107,8 @@ fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, enviro
     }
     let config = environment.config_path.is_some().then(|| ("OPENCLAW_CONFIG_PATH", state.config().into()));
     state.prepare()?;
-    let (arguments, log) = (kept.0, service::log_file(state, role));
-    let service = Service { role, program, arguments, environment: config.into_iter().collect(), log };
+    let environment_kept = config.into_iter().collect();
+    let service = Service { role, program, arguments: kept.0, environment: environment_kept, state: state.clone() };
     Ok(services.install(service, environment.gateway_token.as_ref())?)
 }
 

@@ -3,7 +3,9 @@
 use super::tool::Answer;
 use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, plain};
 use crate::limits;
+use crate::state::StateDir;
 use crate::sys::process;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -103,12 +105,12 @@ impl Manager for Launchd {
         self.agents.join(format!("{}.plist", self.name(role)))
     }
 
-    fn log(&self, _role: Role, file: &Path) -> String {
-        file.display().to_string()
+    fn log(&self, role: Role, state: &StateDir) -> String {
+        log_file(state, role).display().to_string()
     }
 
     fn render(&self, service: &Service) -> Result<String, ServiceError> {
-        let string = |text| plain(text).map(|text| format!("<string>{}</string>", escaped(text)));
+        let string = |text: &OsStr| plain(text).map(|text| format!("<string>{}</string>", escaped(text)));
         let mut command = String::new();
         for word in std::iter::once(service.program.as_os_str()).chain(service.arguments.iter().map(AsRef::as_ref)) {
             command.push_str(&format!("        {}\n", string(word)?));
@@ -117,7 +119,8 @@ impl Manager for Launchd {
         for (name, value) in &service.environment {
             environment.push_str(&format!("        <key>{name}</key>\n        {}\n", string(value)?));
         }
-        let (log, home) = (string(service.log.as_os_str())?, string(self.home.as_os_str())?);
+        let log = string(log_file(&service.state, service.role).as_os_str())?;
+        let home = string(self.home.as_os_str())?;
         // Only the app has anything to do with a screen.
         let session = match service.role {
             Role::Node => "",
@@ -133,7 +136,7 @@ impl Manager for Launchd {
 <plist version="1.0">
 <dict>
     <key>Comment</key>
-    <string>{}. {MARK}.</string>
+    <string>{}. {MARK}{}</string>
     <key>Label</key>
     <string>{}</string>
     <key>ProgramArguments</key>
@@ -161,6 +164,7 @@ impl Manager for Launchd {
 </plist>
 "#,
             service.role.title(),
+            escaped(plain(service.state.root().as_os_str())?),
             self.name(service.role)
         ))
     }
@@ -214,19 +218,19 @@ impl Manager for Launchd {
     }
 }
 
+fn log_file(state: &StateDir, role: Role) -> PathBuf {
+    state.logs().join(format!("{}.log", role.word()))
+}
+
+/// What may not stand in XML text as itself. The ampersand comes first here, and last on the way back.
+const ENTITIES: [(&str, &str); 5] = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&apos;")];
+
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            _ => out.push(character),
-        }
-    }
-    out
+    ENTITIES.iter().fold(text.to_owned(), |text, (plain, entity)| text.replace(plain, entity))
+}
+
+pub(super) fn unescaped(text: &str) -> String {
+    ENTITIES.iter().rev().fold(text.to_owned(), |text, (plain, entity)| text.replace(entity, plain))
 }
 
 /// What `launchctl print` says of a loaded job; only the outermost braces are about the job itself.
@@ -249,4 +253,54 @@ fn state(text: &str) -> State {
         }
     }
     state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the tool prints it, shortened.
+    const PRINTED: &str = "gui/501/ai.openclaw.node = {
+\tactive count = 1
+\tpath = /Users/me/Library/LaunchAgents/ai.openclaw.node.plist
+\tstate = running
+
+\targuments = {
+\t\tstate = broken
+\t}
+
+\tdefault environment = {
+\t\tPATH => /usr/bin:/bin
+\t}
+
+\tpid = 4711
+\tlast exit code = 1
+\tspawn type = daemon (3)
+\tendpoints = {
+\t\t\"x\" = {
+\t\t\tstate = waiting
+\t\t\tpid = 1
+\t\t}
+\t}
+}
+";
+
+    #[test]
+    fn what_print_says() {
+        let running = State { is_loaded: true, is_running: true, pid: Some(4711), last_exit_code: Some(1) };
+        assert_eq!(state(PRINTED), running);
+        let ended = "x = {\n\tstate = not running\n\tlast exit code = 78: EX_CONFIG\n}\n";
+        assert_eq!(state(ended), State { is_loaded: true, last_exit_code: Some(78), ..State::default() });
+        let never = "x = {\n\tstate = waiting\n\tlast exit code = (never exited)\n}\n";
+        assert_eq!(state(never), State { is_loaded: true, ..State::default() });
+        assert_eq!(state("}}}{{{= \u{0}"), State { is_loaded: true, ..State::default() });
+    }
+
+    #[test]
+    fn entities_there_and_back() {
+        for text in ["", "&lt;", "&amp;amp;", "<a href='x'>&\"", "a & b"] {
+            assert!(!escaped(text).contains(['<', '>', '"', '\'']));
+            assert_eq!(unescaped(&escaped(text)), text);
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod tool;
 
 use crate::identity::secret::Secret;
 use crate::state::paths::DeviceOwner;
-use crate::state::{Care, DocumentLock, StateDir, StateError, files};
+use crate::state::{Care, DocumentLock, Environment, StateDir, StateError, files};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -82,7 +82,6 @@ impl FromStr for Verb {
 }
 
 /// What `install` writes down.
-#[derive(Clone, Debug)]
 pub struct Service {
     /// Which one.
     pub role: Role,
@@ -92,8 +91,8 @@ pub struct Service {
     pub arguments: Vec<OsString>,
     /// Variables of its own; never a secret.
     pub environment: Vec<(&'static str, OsString)>,
-    /// Where launchd puts its log. A systemd unit writes to the journal, which is bounded by itself.
-    pub log: PathBuf,
+    /// The state directory. launchd puts the log there; a systemd unit writes to the journal, which is bounded.
+    pub state: StateDir,
 }
 
 /// What the service manager knows of a service.
@@ -183,7 +182,7 @@ impl From<StateError> for ServiceError {
 }
 
 /// Stands in each file that we write; what lacks it is somebody else's.
-const MARK: &str = "Written by openclaw itself; to change it, run its install again";
+const MARK: &str = "Written by openclaw itself; to change it, run its install again. State directory: ";
 
 /// Asks the manager's tool; the answer has its exit code and all that it printed.
 type Tool = Box<dyn Fn(&[&str]) -> Result<tool::Answer, ServiceError>>;
@@ -195,7 +194,7 @@ trait Manager {
     fn name(&self, role: Role) -> &'static str;
     fn file(&self, role: Role) -> PathBuf;
     /// Where a person finds the log.
-    fn log(&self, role: Role, file: &Path) -> String;
+    fn log(&self, role: Role, state: &StateDir) -> String;
     fn render(&self, service: &Service) -> Result<String, ServiceError>;
     fn state(&self, role: Role) -> Result<State, ServiceError>;
     /// From now on it starts by itself, with what its file says now; `is_changed` when that may be other
@@ -256,6 +255,7 @@ impl Services {
     /// See [`ServiceError`].
     pub fn uninstall(&self, role: Role) -> Result<bool, ServiceError> {
         let is_installed = self.refuse_foreign(role)?;
+        let token = self.state_of(role).service_token(role.owner());
         let before = match self.manager.state(role) {
             Err(_) if !is_installed => State::default(),
             other => other?,
@@ -268,7 +268,6 @@ impl Services {
             files::remove(DocumentLock::take(&self.manager.file(role))?)?;
             self.manager.forget()?;
         }
-        let token = self.state.service_token(role.owner());
         if files::stamp(&token)?.is_some() {
             files::remove(DocumentLock::take(&token)?)?;
         }
@@ -314,7 +313,7 @@ impl Services {
             running: state.is_running,
             pid: state.pid,
             last_exit_code: state.last_exit_code,
-            log: self.manager.log(role, &log_file(&self.state, role)),
+            log: self.manager.log(role, &self.state_of(role)),
             file,
             problem,
         }
@@ -330,6 +329,18 @@ impl Services {
             return Err(ServiceError::NotInstalled(role));
         }
         self.manager.state(role)
+    }
+
+    /// The state directory that the service was installed with, whatever this call was told.
+    fn state_of(&self, role: Role) -> StateDir {
+        let path = self.manager.file(role);
+        let noted = || {
+            let found = files::read(&path, Care::Inspect).ok()??;
+            let line = found.text(&path).ok()?.lines().find_map(|line| line.split_once(MARK))?.1;
+            let root = line.strip_suffix("</string>").map_or_else(|| line.to_owned(), launchd::unescaped);
+            StateDir::locate(&Environment { state_dir: Some(root.into()), ..Environment::default() }).ok()
+        };
+        noted().unwrap_or_else(|| self.state.clone())
     }
 
     /// Whether our file is there.
@@ -354,11 +365,6 @@ pub fn stored_token(state: &StateDir, role: Role) -> Result<Secret, ServiceError
     let path = state.service_token(role.owner());
     let found = files::read(&path, Care::Secret)?.ok_or(ServiceError::NotInstalled(role))?;
     Ok(Secret::new(found.text(&path)?.trim().to_owned()))
-}
-
-/// Where launchd puts a service's log.
-pub fn log_file(state: &StateDir, role: Role) -> PathBuf {
-    state.logs().join(format!("{}.log", role.word()))
 }
 
 /// False when the file says just that already.

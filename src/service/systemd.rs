@@ -2,6 +2,7 @@
 
 use super::tool::Answer;
 use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, plain};
+use crate::state::StateDir;
 use std::path::{Path, PathBuf};
 
 /// `systemctl --user` and where its units lie.
@@ -13,7 +14,11 @@ pub(super) struct Systemd {
 impl Systemd {
     pub fn new(home: &Path, tool: Tool) -> Self {
         let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        Self { units: config.unwrap_or_else(|| home.join(".config")).join("systemd/user"), tool }
+        Self::in_directory(config.unwrap_or_else(|| home.join(".config")).join("systemd/user"), tool)
+    }
+
+    pub fn in_directory(units: PathBuf, tool: Tool) -> Self {
+        Self { units, tool }
     }
 
     fn call(&self, arguments: &[&str]) -> Result<Answer, ServiceError> {
@@ -37,7 +42,7 @@ impl Manager for Systemd {
         self.units.join(self.name(role))
     }
 
-    fn log(&self, role: Role, _file: &Path) -> String {
+    fn log(&self, role: Role, _state: &StateDir) -> String {
         format!("journalctl --user --unit {}", self.name(role))
     }
 
@@ -54,9 +59,10 @@ impl Manager for Systemd {
         }
         // Exit code 2 is wrong usage, which no second try mends.
         Ok(format!(
-            "# {MARK}.\n[Unit]\nDescription={}\n\n[Service]\nType=exec\nExecStart={command}\n{environment}\
+            "# {MARK}{}\n[Unit]\nDescription={}\n\n[Service]\nType=exec\nExecStart={command}\n{environment}\
              Restart=on-failure\nRestartSec=10\nRestartPreventExitStatus=2\nTimeoutStopSec=10\nUMask=0077\n\n\
              [Install]\nWantedBy=default.target\n",
+            plain(service.state.root().as_os_str())?,
             service.role.title()
         ))
     }
