@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The new binary takes the place of the one that runs as a service: stop, install, start. Touches only services that
+# The new binary takes the place of the one that runs as a service, which is started again. Touches only services that
 # were installed with `openclaw app install` or `openclaw node install`; anything started by hand goes on.
 set -eu
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ place=$prefix/bin/openclaw
 [ -x "$openclaw" ] || { echo "restart: $openclaw is not built; run 'make build'" >&2; exit 1; }
 
 # field NAME: its value in the JSON on standard input, which has one member a line.
-field() { sed -n "s/^ *\"$1\": \"\{0,1\}\([^\"]*\)\"\{0,1\},\{0,1\}\$/\1/p"; }
+field() { sed -n -e "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" -e "s/^ *\"$1\": \([^\",]*\),\{0,1\}\$/\1/p"; }
 
 installed=
 for role in app node; do
@@ -31,9 +31,5 @@ done
     exit 1
 }
 
-# The node before the app that it hands commands to; back in the other order.
-backwards=
-for role in $installed; do backwards="$role $backwards"; done
-for role in $backwards; do "$openclaw" "$role" stop >/dev/null; done
 install -m 755 "$openclaw" "$place"
-for role in $installed; do "$place" "$role" start; done
+for role in $installed; do "$place" "$role" restart; done

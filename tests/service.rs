@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Finished, Process, TOKEN, TempDir, openclaw, wait_until};
@@ -26,6 +27,8 @@ fn went_inside(test: &str) -> bool {
         .arg(script)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
         .env("HOME", home.path())
         .env(INSIDE, "1")
         .output()
@@ -125,7 +128,7 @@ fn a_node_is_installed_changed_stopped_started_and_removed() {
     let verified = Command::new("systemd-analyze").args(["verify", "--user"]).arg(unit("node")).output().unwrap();
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");
     let token = home().join(".openclaw/identity/node-service-token");
-    assert_eq!(files_with(&home(), "sesame"), [token.clone()]);
+    assert_eq!(files_with(&home(), "sesame"), std::slice::from_ref(&token));
     assert_eq!(support::mode(&token), 0o600);
 
     // The same again, without the token in the environment: the same process, and the token stays.
@@ -184,7 +187,40 @@ fn app_and_node_run_as_services_side_by_side() {
     done(&["node", "uninstall"]);
     assert!(!other.join("identity/node-service-token").exists(), "also without being told the state directory again");
     done(&["app", "uninstall"]);
-    assert_eq!(files_with(&home(), TOKEN), [PathBuf::new(); 0]);
+    assert!(files_with(&home(), TOKEN).is_empty());
+}
+
+/// `make restart` without its build.
+#[test]
+fn restart_puts_the_new_binary_in_place_and_starts_it() {
+    if went_inside("restart_puts_the_new_binary_in_place_and_starts_it") {
+        return;
+    }
+    let restart = || {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/restart.sh"));
+        command.env("OPENCLAW_BIN", env!("CARGO_BIN_EXE_openclaw"));
+        ran(command)
+    };
+    let none = restart();
+    assert!(none.code == Some(1) && none.stderr.contains("app install"), "{none:?}");
+    let place = home().join(".local/bin/openclaw");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_openclaw"), &place).unwrap();
+    let mut install = Command::new(&place);
+    install.args(["app", "install", "--no-tcp"]);
+    assert_eq!(ran(install).code, Some(0));
+    let before = status("app")["pid"].clone();
+    let old = fs::metadata(&place).unwrap();
+    let restarted = restart();
+    assert_eq!(restarted.code, Some(0), "{restarted:?}");
+    let after = status("app")["pid"].clone();
+    assert_ne!(after, before, "{restarted:?}");
+    assert_eq!(fs::read_link(format!("/proc/{after}/exe")).unwrap(), place);
+    assert_ne!(fs::metadata(&place).unwrap().ino(), old.ino());
+    done(&["node", "install"]);
+    let elsewhere = restart();
+    assert!(elsewhere.code == Some(1) && elsewhere.stderr.contains("node install"), "{elsewhere:?}");
+    assert_eq!(status("app")["pid"], after, "nothing was touched");
 }
 
 /// No bus, no runtime directory: nothing is written, and the answer says what to do.
