@@ -363,3 +363,5 @@ pub const SERVICE_TOOL_BYTES: u64 = 256 * 1024;
 pub const LAUNCHD_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks meanwhile. ours
 pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a service's log file under launchd before it is turned over; one older one is kept. spec: mac-app §1.5
+pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;

@@ -8,7 +8,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Finished, Process, TOKEN, TempDir, openclaw, wait_until};
+use std::time::{Duration, Instant};
+use support::{DEADLINE, Finished, Process, TOKEN, TempDir, openclaw, wait_until};
 
 /// Set where there is a service manager.
 const INSIDE: &str = "INSIDE_A_SESSION";
@@ -188,6 +189,32 @@ fn app_and_node_run_as_services_side_by_side() {
     assert!(!other.join("identity/node-service-token").exists(), "also without being told the state directory again");
     done(&["app", "uninstall"]);
     assert!(files_with(&home(), TOKEN).is_empty());
+}
+
+/// As launchd opens it: for appending.
+#[test]
+fn a_log_file_is_turned_over_when_it_is_full() {
+    let state = TempDir::new();
+    let logs = state.join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::write(logs.join("node.log"), "old\n".repeat(2_000_000)).unwrap();
+    let log = fs::OpenOptions::new().append(true).open(logs.join("node.log")).unwrap();
+    let mut node = openclaw(state.path());
+    // Nobody listens there, which is what it logs.
+    node.args(["node", "--socket", "nobody.sock"]).stderr(log).stdout(std::process::Stdio::null());
+    let mut node = node.spawn().unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    let is_full = || fs::metadata(logs.join("node.log")).unwrap().len() > 1_000_000;
+    while is_full() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    node.kill().unwrap();
+    node.wait().unwrap();
+    assert!(!is_full());
+    let new = fs::read_to_string(logs.join("node.log")).unwrap();
+    assert!(!new.contains('\0') && !new.contains("old"), "{new}");
+    let old = fs::read_to_string(logs.join("node.1.log")).unwrap();
+    assert!(old.len() > 8_000_000 && old.starts_with("old\n") && old.contains("nobody.sock"));
 }
 
 /// `make restart` without its build.

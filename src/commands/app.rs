@@ -5,7 +5,7 @@ use super::{failed, locate, usage};
 use crate::app::operator::Ask;
 use crate::app::supervisor::{self, AppOptions};
 use crate::desktop::Backend;
-use crate::service::Role;
+use crate::service::{Role, log_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
@@ -90,6 +90,7 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     process::settle();
     let state = locate(flags.state_dir, &mut environment)?;
     state.prepare()?;
+    crate::log::keep_bounded(log_file(&state, Role::App));
     if flags.stored_token {
         service::take_stored_token(Role::App, &state, &mut environment)?;
     }

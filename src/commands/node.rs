@@ -10,7 +10,7 @@ use crate::exec::document::{DocumentPolicy, Settings};
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
-use crate::service::Role;
+use crate::service::{Role, log_file};
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::Config;
 use crate::state::device_tokens::DeviceTokens;
@@ -180,6 +180,7 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let config = Config::inspect(&state, &environment)?;
     let endpoint = endpoint(&flags, &config)?;
     state.prepare()?;
+    crate::log::keep_bounded(log_file(&state, Role::Node));
     let options = options(&flags, &state, &config, endpoint, exec_host)?;
     let signals = Termination::install()?;
     let stop = Arc::new(Wake::new()?);

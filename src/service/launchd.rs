@@ -1,7 +1,7 @@
 //! A launchd agent of the logged-in user. Source: spec mac-app §1.4, §1.7.
 
 use super::tool::Answer;
-use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, plain};
+use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, log_file, plain};
 use crate::limits;
 use crate::state::StateDir;
 use crate::sys::process;
@@ -216,10 +216,6 @@ impl Manager for Launchd {
     fn forget(&self) -> Result<(), ServiceError> {
         Ok(())
     }
-}
-
-fn log_file(state: &StateDir, role: Role) -> PathBuf {
-    state.logs().join(format!("{}.log", role.word()))
 }
 
 /// What may not stand in XML text as itself. The ampersand comes first here, and last on the way back.

@@ -367,6 +367,11 @@ pub fn stored_token(state: &StateDir, role: Role) -> Result<Secret, ServiceError
     Ok(Secret::new(found.text(&path)?.trim().to_owned()))
 }
 
+/// Where launchd puts a service's log.
+pub fn log_file(state: &StateDir, role: Role) -> PathBuf {
+    state.logs().join(format!("{}.log", role.word()))
+}
+
 /// False when the file says just that already.
 fn write(path: &Path, text: &str) -> Result<bool, ServiceError> {
     let lock = DocumentLock::take(path)?;
