@@ -106,7 +106,6 @@ fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, enviro
         return Err(format!("{} is gone; start the program that is there now", program.display()).into());
     }
     let config = environment.config_path.is_some().then(|| ("OPENCLAW_CONFIG_PATH", state.config().into()));
-    state.prepare()?;
     let environment_kept = config.into_iter().collect();
     let service = Service { role, program, arguments: kept.0, environment: environment_kept, state: state.clone() };
     Ok(services.install(service, environment.gateway_token.as_ref())?)

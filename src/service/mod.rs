@@ -234,7 +234,9 @@ impl Services {
         let role = service.role;
         self.refuse_foreign(role)?;
         let before = self.manager.state(role)?;
+        self.state.prepare()?;
         let token_path = self.state.service_token(role.owner());
+        let old_token_path = self.state_of(role).service_token(role.owner());
         let is_new_token = match token {
             Some(token) => write(&token_path, &format!("{}\n", token.expose_text()))?,
             None => false,
@@ -246,6 +248,9 @@ impl Services {
         let text = self.manager.render(&service)?;
         files::secure_directory(&self.state.logs())?;
         let is_new_text = write(&self.manager.file(role), &text)?;
+        if old_token_path != token_path {
+            remove(&old_token_path)?;
+        }
         self.manager.take_up(role, before, is_new_text || is_new_token)
     }
 
@@ -265,12 +270,10 @@ impl Services {
         }
         if is_installed {
             self.manager.let_go(role)?;
-            files::remove(DocumentLock::take(&self.manager.file(role))?)?;
+            remove(&self.manager.file(role))?;
             self.manager.forget()?;
         }
-        if files::stamp(&token)?.is_some() {
-            files::remove(DocumentLock::take(&token)?)?;
-        }
+        remove(&token)?;
         Ok(is_installed || before.is_loaded)
     }
 
@@ -380,6 +383,13 @@ fn write(path: &Path, text: &str) -> Result<bool, ServiceError> {
     }
     files::replace(&lock, text.as_bytes())?;
     Ok(true)
+}
+
+fn remove(path: &Path) -> Result<(), ServiceError> {
+    if files::stamp(path)?.is_some() {
+        files::remove(DocumentLock::take(path)?)?;
+    }
+    Ok(())
 }
 
 /// Text that both kinds of file can hold.
