@@ -60,9 +60,8 @@ audit: ## the dependency tree against README's table, and known advisories where
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check advisories licenses sources; \
 	else echo "cargo-deny is not installed: no look-up of licences and sources"; fi
 
-restart: ## end running instances, build, package, start again
-	@echo "restart: there is no installed service to restart yet: units come with part 3, the Mac app with part 4." >&2; \
-	echo "Until then: end 'make run' with Ctrl-C and start it again." >&2; exit 1
+restart: build ## build, put the binary in place of the one that runs as a service, start that again
+	@OPENCLAW_BIN=$(OPENCLAW) PREFIX=$(PREFIX) scripts/restart.sh
 
 install: build ## the binary into PREFIX/bin (~/.local/bin)
 	install -d "$(DESTDIR)$(PREFIX)/bin"

@@ -355,3 +355,15 @@ pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 pub const SKILL_BINS: usize = 1_024;
 /// Directories in the state directory that commands reach. ours
 pub const FENCE_GAPS: usize = 64;
+// ---- services ----
+
+/// How long `launchctl` or `systemctl` may take for one order; a unit is given 10 s to end. ours
+pub const SERVICE_TOOL_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of what they print that are read. ours
+pub const SERVICE_TOOL_BYTES: u64 = 256 * 1024;
+/// How long launchd may take to let go of a job, or to take one up after that. spec: mac-app §1.4
+pub const LAUNCHD_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks meanwhile. ours
+pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a service's log file under launchd before it is turned over; one older one is kept. spec: mac-app §1.5
+pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;

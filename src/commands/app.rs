@@ -1,11 +1,13 @@
 //! `openclaw app`
 
-use super::{failed, locate};
+use super::service::{self, Kept, Order, Word};
+use super::{failed, locate, usage};
 use crate::app::operator::Ask;
 use crate::app::supervisor::{self, AppOptions};
 use crate::desktop::Backend;
+use crate::service::{Role, log_file};
 use crate::state::config::Config;
-use crate::state::{Environment, InstanceLock, StateError};
+use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use argh::FromArgs;
@@ -17,10 +19,14 @@ use std::process::ExitCode;
 #[derive(FromArgs)]
 #[argh(subcommand, name = "app")]
 pub struct Flags {
+    /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
+    /// stop, restart or status
+    #[argh(positional)]
+    verb: Option<String>,
     /// who is asked: terminal (where the app was started), operator (`mac-debug approvals`, or any operator of the
-    /// gateway who may answer) or none (default: terminal)
-    #[argh(option, default = "Ask::Desktop(Backend::Terminal)")]
-    ask: Ask,
+    /// gateway who may answer) or none (default: terminal; of a service: operator)
+    #[argh(option)]
+    ask: Option<Ask>,
     /// loopback TCP port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,
@@ -30,21 +36,64 @@ pub struct Flags {
     /// open no TCP port, only <state>/gateway.sock
     #[argh(switch)]
     no_tcp: bool,
+    /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
+    #[argh(switch)]
+    stored_token: bool,
+    /// print how the service stands as JSON
+    #[argh(switch)]
+    json: bool,
 }
 
 /// Runs until a signal ends it.
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     environment.gateway_port = flags.port.or(environment.gateway_port);
+    match service::word(flags.verb.as_deref()) {
+        Err(error) => return usage(&error),
+        Ok(Word::Service(verb)) => {
+            let order = Order { verb, role: Role::App, json: flags.json, state_dir: flags.state_dir.clone() };
+            return service::carry_out(order, environment, |state, environment, kept| {
+                keep(flags, state, environment, kept)
+            });
+        }
+        Ok(Word::Run) => {}
+    }
     match serve(flags, environment) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed("app", &*error),
     }
 }
 
+/// What a service is to be started with: each flag has its line here, or a reason to have none.
+fn keep(
+    flags: Flags,
+    state: &StateDir,
+    environment: &Environment,
+    kept: &mut Kept,
+) -> Result<(), Box<dyn std::error::Error>> {
+    Config::inspect(state, environment)?;
+    // `port` is in the environment, as is the variable; the others are about this call.
+    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, stored_token: _, json: _ } = flags;
+    let ask = match ask {
+        Some(Ask::Desktop(Backend::Terminal)) => {
+            return Err("a service has no terminal; say --ask operator or none".into());
+        }
+        Some(Ask::Desktop(Backend::None)) => "none",
+        Some(Ask::Operator) | None => "operator",
+    };
+    kept.option("--ask", Some(ask));
+    kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
+    kept.switch("--no-tcp", no_tcp);
+    Ok(())
+}
+
 fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
     process::settle();
     let state = locate(flags.state_dir, &mut environment)?;
     state.prepare()?;
+    crate::log::keep_bounded(log_file(&state, Role::App));
+    if flags.stored_token {
+        service::take_stored_token(Role::App, &state, &mut environment)?;
+    }
     // Before anything else is touched: another instance must not notice this one (mac-app §1.3).
     let lock = match InstanceLock::take(&state.app_lock()) {
         Ok(lock) => lock,
@@ -57,6 +106,7 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     };
     let signals = Termination::install()?;
     let config = Config::load(&state, &environment)?;
-    let options = AppOptions { state, config, ask: flags.ask, tcp: !flags.no_tcp };
+    let options =
+        AppOptions { state, config, ask: flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal)), tcp: !flags.no_tcp };
     Ok(supervisor::run(options, lock, &signals)?)
 }
