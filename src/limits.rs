@@ -353,3 +353,5 @@ pub const SKILLS_TTL: Duration = Duration::from_secs(90);
 pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 /// Names of it that count. ours
 pub const SKILL_BINS: usize = 1_024;
+/// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
+pub const DEVICE_LABEL_BYTES: usize = 64;

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cli, home, log, node, operator, stop, stopAll, until } from "./peers.mjs";
+import { cli, deviceIdentity, home, log, node, operator, stop, stopAll, until } from "./peers.mjs";
 import { openTap } from "./tap.mjs";
 
 const { INTEROP_URL: target, INTEROP_TOKEN: token, INTEROP_NODE: nodeKind = "official", INTEROP_FRAMES: frames } = process.env;
@@ -148,7 +148,7 @@ await asJson(["nodes", "list"], ({ paired }) => assert.deepEqual(paired.map((ent
   name: ["nodes", "list", "(approved)"],
 });
 await command(["nodes", "list"], (_, said) => assert.match(said, /interop/));
-await command(["nodes", "status"], (_, said) => assert.match(said, /interop/));
+await command(["nodes", "status"], (_, said) => assert.match(said, /Connected: 1/));
 await asJson(["nodes", "status"], ({ nodes }) => assert.equal(nodes.find((entry) => entry.nodeId === nodeId)?.connected, true));
 await asJson(["nodes", "describe", "--node", "interop"], (answer) => {
   assert.equal(answer.nodeId, nodeId);
@@ -210,9 +210,8 @@ await row("exec.approval.request", () => pendingApproval("interop-1"));
 await asJson(["approvals", "pending"], (answer) => assert(JSON.stringify(answer).includes("interop-1")));
 await asJson(["approvals", "resolve", "interop-1", "allow-once"], async () => assert.equal(await decision("interop-1"), "allow-once"));
 await row("exec.approval.request, again", () => pendingApproval("interop-2"));
-await call("exec.approval.get", { id: "interop-2" }, (answer) => assert.equal(answer.commandText, "/bin/echo hello"));
-await call("exec.approval.list", {}, (answer) => assert(answer.some((entry) => entry.id === "interop-2")));
-await call("exec.approval.resolve", { id: "interop-2", decision: "deny" }, async () => assert.equal(await decision("interop-2"), "deny"));
+await asJson(["approvals", "resolve", "interop-2", "deny"], async () => assert.equal(await decision("interop-2"), "deny"));
+await command(["approvals", "resolve", "interop-3", "deny"], (_, said) => assert.match(said, /not found|unknown|expired/i), { code: 1 });
 
 // ---- names, tokens, the end ---------------------------------------------------------------------------------------------------
 await asJson(["nodes", "rename", "--node", "interop", "--name", "renamed"], async (answer) => {
@@ -232,10 +231,52 @@ await asJson(["devices", "rotate", "--device", String(nodeId), "--role", "node"]
   await until("the end of its connection", async () => log(host).includes("4001") || !(await nodeRow())?.connected || host.ended, 5_000);
 });
 await asJson(["devices", "revoke", "--device", String(nodeId), "--role", "node"], (answer) => assert.equal(typeof answer.revokedAtMs, "number"));
-await asJson(["nodes", "remove", "--node", String(nodeId)], (answer) => assert.equal(answer.nodeId, nodeId));
+await row("node run, without its role", async () => {
+  await restartNode();
+  const request = await pendingDevice();
+  assert.deepEqual([request.deviceId, request.role], [nodeId, "node"]);
+});
+await asJson(["nodes", "remove", "--node", String(nodeId)], async (answer) => {
+  assert.equal(answer.nodeId, nodeId);
+  assert.equal(await nodeRow(), undefined);
+  const { paired } = await watcher.request("device.pair.list", {}); // its only role was the node's
+  assert(!paired.some((entry) => entry.deviceId === nodeId), "the device is still paired");
+});
+await command(["devices", "remove", String(nodeId)], (_, said) => assert.match(said, /unknown deviceId/), {
+  code: 1,
+  name: ["devices", "remove", "(gone)"],
+});
+await row("node run, as new", async () => {
+  await restartNode();
+  await watcher.request("device.pair.approve", { requestId: (await pendingDevice()).requestId });
+});
 await asJson(["devices", "remove", String(nodeId)], async () => {
   const { paired } = await watcher.request("device.pair.list", {});
   assert(!paired.some((entry) => entry.deviceId === nodeId));
+}, { name: ["devices", "remove", "(node)"] });
+await stop(host);
+
+// ---- an operator's device ----------------------------------------------------------------------------------------------------
+// Not `gateway-client`: with the shared token that one needs no pairing, with a device or without.
+const tablet = { deviceIdentity: deviceIdentity(), clientName: "openclaw-macos", mode: "ui" };
+const tabletId = tablet.deviceIdentity.deviceId;
+const scopes = ["operator.read"];
+const tabletRequest = await row("operator with a device, refused", async () => {
+  await assert.rejects(operator(target, token, scopes, 2_000, tablet), /pairing required/);
+  return (await until("its request", async () => (await watcher.request("device.pair.list", {})).pending.find((entry) => entry.deviceId === tabletId), 5_000)).requestId;
+});
+await asJson(["devices", "approve", String(tabletRequest)], ({ device }) => assert.deepEqual(device.scopes, scopes), {
+  name: ["devices", "approve", "(operator)"],
+});
+await row("operator with a device, admitted", async () => {
+  const connected = await operator(target, token, scopes, 5_000, tablet);
+  connected.stop();
+  assert.deepEqual(connected.hello.auth.scopes, scopes);
+});
+await asJson(["devices", "rotate", "--device", tabletId, "--role", "operator"], (answer) => assert.deepEqual(answer.scopes, scopes));
+await asJson(["devices", "remove", tabletId], async () => {
+  const { paired } = await watcher.request("device.pair.list", {});
+  assert(!paired.some((entry) => entry.deviceId === tabletId));
 });
 
 watcher.stop();

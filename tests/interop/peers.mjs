@@ -1,6 +1,6 @@
 // Starts and stops the peers of the interop suites, official and ours, each in a state directory of its own.
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
@@ -119,8 +119,25 @@ export function cli(args, homePath, more = {}) {
   );
 }
 
+/** The key pair of a device, as the reference client takes it. */
+export function deviceIdentity() {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const raw = publicKey.export({ format: "der", type: "spki" }).subarray(-32);
+  return {
+    deviceId: createHash("sha256").update(raw).digest("hex"),
+    publicKeyPem: publicKey.export({ format: "pem", type: "spki" }),
+    privateKeyPem: privateKey.export({ format: "pem", type: "pkcs8" }),
+  };
+}
+
+// What the reference client leaves to its host: a signature over the connect payload.
+const hostDeps = {
+  signDevicePayload: (pem, payload) => sign(null, Buffer.from(payload), pem).toString("base64url"),
+  publicKeyRawBase64UrlFromPem: (pem) => createPublicKey(pem).export({ format: "der", type: "spki" }).subarray(-32).toString("base64url"),
+};
+
 /** An operator's connection of the reference client. It repeats itself while the gateway starts. */
-export function operator(url, token, scopes, ms = READY_MS) {
+export function operator(url, token, scopes, ms = READY_MS, more = {}) {
   return new Promise((done, fail) => {
     let last = "no answer";
     const client = new GatewayClient({
@@ -128,11 +145,13 @@ export function operator(url, token, scopes, ms = READY_MS) {
       token,
       role: "operator",
       scopes,
+      hostDeps,
       onHelloOk: (hello) => {
         clearTimeout(timer);
         done({ client, hello, request: (...call) => client.request(...call), stop: () => client.stop() });
       },
       onConnectError: (error) => (last = error.message),
+      ...more,
     });
     const timer = setTimeout(() => {
       client.stop();
@@ -156,6 +175,8 @@ export async function gateway(kind) {
       nodes: { pairing: { autoApproveLocal: false, sshVerify: false } },
     },
   };
+  // Without this the official gateway asks a model provider on the network whether there is something to do.
+  if (kind === "official") config.agents = { defaults: { heartbeat: { every: "0m" } } };
   const file = join(path, ".openclaw/openclaw.json");
   writeFileSync(file, `${JSON.stringify(config)}\n`, { mode: 0o600 });
   const peer = start(kind, ["gateway", "run"], path, { OPENCLAW_CONFIG_PATH: file });
@@ -168,9 +189,9 @@ export async function gateway(kind) {
 }
 
 /** Starts a node host that connects to `url`. Restart it with the same `homePath` and it is the same node. */
-export function node(kind, url, token, homePath, displayName) {
+export function node(kind, url, token, homePath, displayName, more = {}) {
   const { hostname, port } = new URL(url);
   const args = ["node", "run", "--host", hostname, "--port", port, "--display-name", displayName];
   if (kind === "ours") args.push("--exec-host", "local");
-  return start(kind, args, homePath, { OPENCLAW_GATEWAY_TOKEN: token });
+  return start(kind, args, homePath, { OPENCLAW_GATEWAY_TOKEN: token, ...more });
 }
