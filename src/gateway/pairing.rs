@@ -503,14 +503,18 @@ impl Pairing {
     /// # Errors
     /// The record cannot be written.
     pub fn remove_node(&mut self, node_id: &str) -> Result<bool, StateError> {
-        let record = self.devices.get_mut(node_id).filter(|record| record.has_role(Role::Node));
-        let Some(record) = record else { return self.remove_surface(node_id) };
-        record.roles.retain(|role| role != Role::Node.word());
-        if record.roles.is_empty() {
+        let Some(record) = self.devices.get(node_id).filter(|record| record.has_role(Role::Node)) else {
+            return self.remove_surface(node_id);
+        };
+        if record.roles.len() == 1 {
             return self.remove_device(node_id);
         }
-        record.tokens.remove(Role::Node.word());
+        // The surface first, as in `remove_device`.
         self.remove_surface(node_id)?;
+        if let Some(record) = self.devices.get_mut(node_id) {
+            record.roles.retain(|role| role != Role::Node.word());
+            record.tokens.remove(Role::Node.word());
+        }
         self.save_devices()?;
         Ok(true)
     }
