@@ -15,6 +15,8 @@ use std::time::Duration;
 
 const ID: &[Member] = &[need("id", Kind::Text(1))];
 const RESOLVE: &[Member] = &[need("id", Kind::Text(1)), need("decision", Kind::Text(0))];
+const UNIFIED_RESOLVE: &[Member] =
+    &[need("id", Kind::Text(1)), need("kind", Kind::Const("exec")), need("decision", Kind::Text(1))];
 const TEXT: Kind = Kind::Nullable(&Kind::Text(0));
 const FLAG: Kind = Kind::Nullable(&Kind::Bool);
 const REQUEST: &[Member] = &[
@@ -120,7 +122,7 @@ pub fn unified_get(call: &Call<'_>) -> Result<Reply, WireError> {
 
 /// `approval.resolve {id, kind, decision}`
 pub fn unified_resolve(call: &Call<'_>) -> Result<Reply, WireError> {
-    let params = call.params(&[ID[0], need("kind", Kind::Const("exec")), need("decision", Kind::Text(1))])?;
+    let params = call.params(UNIFIED_RESOLVE)?;
     let (id, word) = (text(&params, "id"), text(&params, "decision"));
     let decision = Decision::from_word(word).ok_or_else(|| WireError::invalid("invalid decision"))?;
     let mut approval = unified(call, id)?;

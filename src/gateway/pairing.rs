@@ -729,8 +729,8 @@ impl DeviceRecord {
             .map(|(role, token)| {
                 let mut row =
                     serde_json::json!({"role": role, "scopes": token.scopes, "createdAtMs": token.created_at_ms});
-                if let Some(at) = token.revoked_at_ms {
-                    row["revokedAtMs"] = at.into();
+                if let (Some(at), Some(members)) = (token.revoked_at_ms, row.as_object_mut()) {
+                    members.insert("revokedAtMs".to_owned(), at.into());
                 }
                 row
             })

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cli, deviceIdentity, home, log, node, operator, stop, stopAll, until } from "./peers.mjs";
+import { allowRemoteEdits, cli, deviceIdentity, home, log, node, operator, stop, stopAll, until } from "./peers.mjs";
 import { openTap } from "./tap.mjs";
 
 const { INTEROP_URL: target, INTEROP_TOKEN: token, INTEROP_NODE: nodeKind = "official", INTEROP_FRAMES: frames } = process.env;
@@ -101,11 +101,7 @@ await asJson(["nodes", "status"], (answer) => assert(Array.isArray(answer.nodes)
 
 // ---- a node host is admitted as a device ------------------------------------------------------------------------------------
 const nodeHome = home();
-if (nodeKind === "ours") {
-  // Our node shows loosening edits to a person; here the owner has said that an admin of the gateway may make them.
-  const policy = { version: 1, defaults: {}, agents: {}, local: { remoteEdits: "allow" } };
-  writeFileSync(join(nodeHome, ".openclaw/exec-approvals.json"), JSON.stringify(policy), { mode: 0o600 });
-}
+if (nodeKind === "ours") allowRemoteEdits(nodeHome);
 let host = node(nodeKind, url, token, nodeHome, "interop");
 async function restartNode() {
   await stop(host);

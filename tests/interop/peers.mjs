@@ -161,6 +161,12 @@ export function operator(url, token, scopes, ms = READY_MS, more = {}) {
   });
 }
 
+/** Ours shows a loosening edit of the policy to a person; with this the owner has said that an admin may make it unseen. */
+export function allowRemoteEdits(homePath) {
+  const policy = { version: 1, defaults: {}, agents: {}, local: { remoteEdits: "allow" } };
+  writeFileSync(join(homePath, ".openclaw/exec-approvals.json"), JSON.stringify(policy), { mode: 0o600 });
+}
+
 /** Starts a gateway that admits no device unasked, and waits until it accepts a connection. */
 export async function gateway(kind) {
   const path = home();
@@ -175,6 +181,7 @@ export async function gateway(kind) {
       nodes: { pairing: { autoApproveLocal: false, sshVerify: false } },
     },
   };
+  if (kind === "ours") allowRemoteEdits(path);
   // Without this the official gateway asks a model provider on the network whether there is something to do.
   if (kind === "official") config.agents = { defaults: { heartbeat: { every: "0m" } } };
   const file = join(path, ".openclaw/openclaw.json");

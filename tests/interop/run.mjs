@@ -4,6 +4,8 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { gateway, log, stopAll } from "./peers.mjs";
 
+const LAST_LINES = 40;
+
 const [kind, suite = "cli.mjs"] = process.argv.slice(2);
 if (kind !== "official" && kind !== "ours") {
   console.error("usage: node run.mjs official|ours [SUITE.mjs]");
@@ -19,6 +21,6 @@ const child = spawn(process.execPath, [join(import.meta.dirname, suite)], {
   env: { ...process.env, INTEROP_URL: url, INTEROP_TOKEN: token },
 });
 const [code] = await once(child, "exit");
-if (code !== 0) console.error(`the ${kind} gateway said:\n${log(peer)}`);
+if (code !== 0) console.error(`the ${kind} gateway said last:\n${log(peer).split("\n").slice(-LAST_LINES).join("\n")}`);
 await stopAll();
 process.exit(code ?? 1);
