@@ -535,7 +535,9 @@ fn what_was_allowed_can_be_taken_back() {
     let waiting = invoke_which(&mut owner, &id);
     node.event("node.invoke.request");
 
-    owner.request("device.pair.remove", json!({"deviceId": id})).unwrap();
+    // Recorded: what takes rights away needs no more than pairing, also for a node.
+    let mut pairing = Client::login(&gateway, &Connect::cli(&["operator.pairing"]));
+    pairing.request("device.pair.remove", json!({"deviceId": id})).unwrap();
     assert_eq!(node.closed().code, 4001);
     assert!(owner.response(&waiting).is_err(), "the invocation under way has failed");
     let error = Client::tcp(&gateway).connect(&connect.clone().device_token(&token)).unwrap_err();

@@ -243,10 +243,6 @@ pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     if !sees(call, &device_id) {
         return Err(unknown("deviceId"));
     }
-    let is_node = call.core.pairing().node_devices().any(|device| device.device_id == device_id);
-    if is_node && !call.session.may(scope::ADMIN) {
-        return Err(WireError::missing_scope(scope::ADMIN, &[scope::PAIRING, scope::ADMIN]));
-    }
     if !call.core.pairing().remove_device(&device_id).map_err(not_kept)? {
         return Err(unknown("deviceId"));
     }
