@@ -182,8 +182,6 @@ export async function gateway(kind) {
     },
   };
   if (kind === "ours") allowRemoteEdits(path);
-  // Without this the official gateway asks a model provider on the network whether there is something to do.
-  if (kind === "official") config.agents = { defaults: { heartbeat: { every: "0m" } } };
   const file = join(path, ".openclaw/openclaw.json");
   writeFileSync(file, `${JSON.stringify(config)}\n`, { mode: 0o600 });
   const peer = start(kind, ["gateway", "run"], path, { OPENCLAW_CONFIG_PATH: file });
