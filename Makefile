@@ -37,7 +37,7 @@ lint: ## formatting, clippy with warnings as errors, the house rules, and that t
 bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines, --exec for commands only)
 	$(CARGO) bench --locked --bench wire -- $(BENCH)
 
-interop: build ## the reference client of the protocol (npm) against our gateway
+interop: build ## the official product (npm): client, CLI, node host and exec-host client against ours
 	OPENCLAW_BIN=$(OPENCLAW) scripts/interop.sh
 
 check-macos: ## from Linux: lint, compile and link for both Apple targets (STEPS="clippy build …")

@@ -367,3 +367,5 @@ pub const LAUNCHD_WAIT: Duration = Duration::from_secs(5);
 pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a service's log file under launchd before it is turned over; one older one is kept. spec: mac-app §1.5
 pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;
+/// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
+pub const DEVICE_LABEL_BYTES: usize = 64;
