@@ -369,3 +369,17 @@ pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
 pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;
 /// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
 pub const DEVICE_LABEL_BYTES: usize = 64;
+
+// ---- ssh ----
+
+/// How long ssh may take to connect; less than [`CONNECT_DEADLINE`], so that its own word comes first. ours
+pub const SSH_CONNECT_SECONDS: u32 = 10;
+/// Last bytes of its standard error that are kept. ours
+pub const SSH_SAID_BYTES: usize = 2 * 1024;
+/// Last bytes of it that are shown: with our sentence they fit into a log line. ours
+pub const SSH_SHOWN_BYTES: usize = 1024;
+/// Characters of a user name or host in a target. ours; a host name has 253 at most
+pub const SSH_NAME_CHARS: usize = 253;
+/// Pause after the other machine did not let us in: fewer tries than what is commonly banned, five in
+/// ten minutes. ours
+pub const SSH_REFUSED_PAUSE: Duration = Duration::from_secs(180);

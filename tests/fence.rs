@@ -101,6 +101,7 @@ impl Scene {
             streams: [null.as_fd(), into.as_fd(), into.as_fd()],
             open_files: None,
             fence,
+            ends_with_us: false,
         })?;
         drop(into);
         let mut text = Vec::new();

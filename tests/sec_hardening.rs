@@ -6,7 +6,7 @@ mod support_exec;
 
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -397,6 +397,7 @@ fn sec_a144_ids_are_no_parts_of_paths() {
 #[cfg(target_os = "linux")]
 #[test]
 fn sec_h13_a_child_gains_no_privileges_and_leaves_no_core() {
+    use std::os::unix::fs::PermissionsExt;
     let scratch = Scratch::new();
     let mut document = allowing_everything();
     document["agents"] = json!({ "free": { "fence": "none" } });

@@ -185,6 +185,43 @@ fn app_and_node_run_as_services_side_by_side() {
     assert!(files_with(&home(), TOKEN).is_empty());
 }
 
+/// Which ssh, with which key and configuration, named from another directory than the service's.
+#[test]
+fn the_way_over_ssh_is_kept() {
+    if went_inside("the_way_over_ssh_is_kept") {
+        return;
+    }
+    for name in ["key", "config"] {
+        fs::write(home().join(name), "").unwrap();
+    }
+    let target = format!("me@127.0.0.1:{}", support::free_port());
+    let install = |role: &str, flags: &[&str]| {
+        let mut command = command(&[role, "install"]);
+        command.args(flags).current_dir(home());
+        ran(command)
+    };
+    for role in ["app", "node"] {
+        let alone = install(role, &["--ssh-identity", "key"]);
+        assert!(alone.code == Some(1) && alone.stderr.contains("say that too"), "{alone:?}");
+        let missing = install(role, &["--ssh", &target, "--ssh-config", "none"]);
+        assert!(missing.code == Some(1) && missing.stderr.contains("cannot be handed to ssh"), "{missing:?}");
+        assert!(!unit(role).exists());
+        let way = ["--ssh", &target, "--ssh-identity", "key", "--ssh-config", "config", "--port", "4567"];
+        let installed = install(role, &way);
+        assert_eq!(installed.code, Some(0), "{installed:?}");
+        let words = arguments(role);
+        let value = |flag: &str| words[1 + words.iter().position(|word| word == flag).expect(flag)].as_str();
+        assert_eq!(value("--ssh"), target);
+        assert_eq!(Path::new(value("--ssh-identity")), home().join("key"));
+        assert_eq!(Path::new(value("--ssh-config")), home().join("config"));
+        assert_eq!(value("--port"), "4567");
+        let pid = status(role)["pid"].clone();
+        assert_eq!(install(role, &way).code, Some(0));
+        assert_eq!(status(role)["pid"], pid, "the same flags, the same service");
+        done(&[role, "uninstall"]);
+    }
+}
+
 /// As launchd opens it: for appending.
 #[test]
 fn a_log_file_is_turned_over_when_it_is_full() {

@@ -5,6 +5,7 @@
 //! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
 use super::connections::{Connections, Listening, is_own_user, send};
+use crate::client::Tunnel;
 use crate::exec::approval::Guards;
 use crate::limits;
 use crate::protocol::policy::Refusal;
@@ -28,6 +29,8 @@ const NAME: &str = "control";
 pub struct Controls {
     /// This app's grants, and what its commands are fenced by.
     pub guards: Arc<Guards>,
+    /// The way to its gateway, if that is behind ssh.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// Answers a request with the members beside `ok`.
@@ -38,7 +41,11 @@ const VERBS: &[(&str, Verb)] = &[("status", status), ("grants.list", list_grants
 
 fn status(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
     let Guards { fencer, grants, .. } = &*controls.guards;
-    Ok(json!({"fence": fencer.mechanism(), "grants": grants.list().len()}))
+    let tunnel = controls.tunnel.as_ref().map(|tunnel| {
+        let status = tunnel.status();
+        json!({"target": status.target, "connected": status.connected, "trouble": status.trouble})
+    });
+    Ok(json!({"fence": fencer.mechanism(), "grants": grants.list().len(), "tunnel": tunnel}))
 }
 
 fn list_grants(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
@@ -149,7 +156,7 @@ mod tests {
         grants.add(&plan("echo \u{1b}[2J"), Span::Session);
         grants.add(&plan("id"), Span::Minutes);
         let lease = SocketLease::bind(&state.control_socket()).unwrap();
-        let listening = start(lease, Controls { guards: Arc::new(guards) }).unwrap();
+        let listening = start(lease, Controls { guards: Arc::new(guards), tunnel: None }).unwrap();
         let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
         let expected = json!({"id": "1", "agentId": "main", "sessionKey": "s", "command": "echo $'\\u{1B}[2J'",
             "span": "this session", "remainingMs": answer["grants"][0]["remainingMs"], "uses": 0});

@@ -12,6 +12,7 @@
 //!
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
 
+use crate::client::Tunnel;
 use crate::desktop::Desktop;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Guards, Person, Question};
@@ -70,11 +71,16 @@ pub struct AppHost {
 
 impl AppHost {
     /// Serves the sockets of `state`, asking on `desktop`. The approvals document is created
-    /// with a socket token if there is none.
+    /// with a socket token if there is none. `tunnel` is the way to its gateway, for `status`.
     ///
     /// # Errors
     /// See [`AppError`]; nothing is served then.
-    pub fn start(state: &StateDir, desktop: Box<dyn Desktop>, settings: Settings) -> Result<Self, AppError> {
+    pub fn start(
+        state: &StateDir,
+        desktop: Box<dyn Desktop>,
+        settings: Settings,
+        tunnel: Option<Tunnel>,
+    ) -> Result<Self, AppError> {
         let document = Arc::new(ApprovalsDocument::new(state));
         if let Err(error) = document.ensure().and_then(|()| document.socket_token().map(drop)) {
             // It denies everything and is never overwritten (A139). The app still runs, so that it
@@ -94,7 +100,7 @@ impl AppHost {
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards))),
             person: Arc::clone(&person),
         };
-        let controls = Controls { guards };
+        let controls = Controls { guards, tunnel };
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;

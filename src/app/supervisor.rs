@@ -4,11 +4,13 @@
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
-use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
+use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role, Tunnel};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
+use crate::identity::device::DeviceKey;
+use crate::identity::secret::Secret;
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
@@ -40,6 +42,8 @@ pub struct AppOptions {
     pub ask: Ask,
     /// Open the TCP port too.
     pub tcp: bool,
+    /// A gateway elsewhere instead of one here, and what it is shown.
+    pub remote: Option<(Tunnel, CredentialSource)>,
 }
 
 /// Why the app did not start.
@@ -75,7 +79,7 @@ impl std::error::Error for SupervisorError {}
 enum Attached {
     /// It runs in this process.
     Ours(Box<Gateway>),
-    /// It ran before.
+    /// It ran before, or elsewhere.
     Running(Endpoint),
 }
 
@@ -84,23 +88,32 @@ enum Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp } = options;
+    let AppOptions { state, config, ask, tcp, remote } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
-    let host = AppHost::start(&state, ask.open(&operators), settings.clone()).map_err(SupervisorError::Host)?;
+    let tunnel = remote.as_ref().map(|(tunnel, _)| tunnel.clone());
+    let host = AppHost::start(&state, ask.open(&operators), settings.clone(), tunnel).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
-    let local = match config.mode {
-        GatewayMode::Local => {
+    let gateway = match (remote, config.mode) {
+        (Some((tunnel, source)), _) => Some((Attached::Running(Endpoint::Ssh(tunnel)), source)),
+        (None, GatewayMode::Local) => {
+            let source = credential_source(&state, &config);
+            Some((find_gateway(&state, config, tcp, &GatewayPins::new(&state))?, source))
+        }
+        (None, GatewayMode::Remote) => None,
+    };
+    let local = match gateway {
+        Some((gateway, source)) => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            Some(start_local(&state, config, tcp, &approvals, editor, &operators, settings)?)
+            Some(start_local(&state, gateway, source, &approvals, editor, &operators, settings)?)
         }
-        GatewayMode::Remote => {
+        None => {
             operators.set_route(None);
             crate::log!(
                 "app",
-                "gateway.mode is remote: no gateway and no node here; start the node with `openclaw node`"
+                "gateway.mode is remote: no gateway and no node here; say --ssh, or start the node with `openclaw node`"
             );
             None
         }
@@ -144,8 +157,8 @@ impl Local {
 
 fn start_local(
     state: &StateDir,
-    config: Config,
-    tcp: bool,
+    gateway: Attached,
+    source: CredentialSource,
     approvals: &Arc<ApprovalsDocument>,
     policy_editor: PolicyEditor,
     operators: &OperatorDesktop,
@@ -153,22 +166,20 @@ fn start_local(
 ) -> Result<Local, SupervisorError> {
     let device =
         Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::App)).map_err(SupervisorError::State)?);
-    let credentials = credentials(&config).map_err(SupervisorError::State)?;
     let pins = Arc::new(GatewayPins::new(state));
-    let source = Arc::new(credential_source(state, &config));
+    let source = Arc::new(source);
     let read_again = || -> CredentialSource {
         let source = Arc::clone(&source);
         Box::new(move || source())
     };
-    let gateway = find_gateway(state, config, tcp, &pins)?;
     let endpoint = match &gateway {
         Attached::Ours(gateway) => {
             gateway.set_local_app(device.id(), node::surface());
             Endpoint::Socket(gateway.socket_path().to_path_buf())
         }
         Attached::Running(endpoint) => {
-            crate::log!("app", "a gateway already runs at {endpoint}; this machine's node joins it");
-            say_what_to_approve(endpoint.clone(), device.id(), credentials.copy(), Arc::clone(&pins));
+            crate::log!("app", "the gateway is {endpoint}; this machine's node joins it");
+            say_what_to_approve(endpoint.clone(), device.id(), source(), Arc::clone(&pins));
             endpoint.clone()
         }
     };
@@ -176,9 +187,9 @@ fn start_local(
     operators.set_route(Some(route));
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
+        tokens: Some(device_tokens(state, DeviceOwner::App, &device, &endpoint)),
         endpoint,
         client: NodeOptions::app(process::host_name(), device.id()),
-        tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::App), device.id())),
         device,
         credentials: read_again(),
         pins: Some(Arc::clone(&pins)),
@@ -221,6 +232,35 @@ pub fn credential_source(state: &StateDir, config: &Config) -> CredentialSource 
         let now = if is_fixed { None } else { Config::inspect(&state, &Environment::default()).ok() };
         now.and_then(|config| credentials(&config).ok()).unwrap_or_else(|| first.copy())
     })
+}
+
+/// What we show a gateway behind ssh: what was given for this run, else `gateway.remote.token`, read again
+/// for each login. Never what belongs to our own gateway (A30).
+pub fn remote_credential_source(state: &StateDir, environment: &Environment) -> CredentialSource {
+    let given = given_credentials(environment);
+    let state = state.clone();
+    Box::new(move || {
+        if given.token.is_some() || given.password.is_some() {
+            return given.copy();
+        }
+        let config = Config::inspect(&state, &Environment::default()).ok();
+        Credentials { token: config.and_then(|config| config.remote.token), ..Credentials::default() }
+    })
+}
+
+/// What the environment says.
+pub fn given_credentials(environment: &Environment) -> Credentials {
+    Credentials {
+        token: environment.gateway_token.as_ref().map(Secret::copy),
+        password: environment.gateway_password.as_ref().map(Secret::copy),
+        device_token: None,
+    }
+}
+
+/// Where a device of ours keeps what the gateway at `endpoint` gives it: one behind ssh has its own.
+pub fn device_tokens(state: &StateDir, owner: DeviceOwner, device: &DeviceKey, endpoint: &Endpoint) -> DeviceTokens {
+    let tokens = DeviceTokens::new(state.device_tokens(owner), device.id());
+    if let Endpoint::Ssh(tunnel) = endpoint { tokens.of(&tunnel.place()) } else { tokens }
 }
 
 /// Our own gateway, or the one that already runs: on the Unix socket, else on the port if it is
@@ -272,9 +312,13 @@ fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credent
             let rows = |name: &str| list.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
             let is_ours = |row: &&Value| row.get("nodeId").and_then(Value::as_str) == Some(&node_id);
             if let Some(request) = rows("pending").iter().find(is_ours).and_then(|row| row.get("requestId")?.as_str()) {
+                let way = match &endpoint {
+                    Endpoint::Ssh(tunnel) => format!("--ssh {} ", tunnel.target()),
+                    _ => String::new(),
+                };
                 crate::log!(
                     "app",
-                    "this machine's node waits for approval; run: openclaw mac-debug pair approve {request} (official gateway: openclaw nodes approve {request})"
+                    "this machine's node waits for approval; run: openclaw mac-debug {way}pair approve {request} (official gateway: openclaw nodes approve {request})"
                 );
                 return;
             }

@@ -1,12 +1,13 @@
-//! Where a gateway is. Only this machine is ever an answer: a name could lead elsewhere, and what
-//! is sent there is a credential in clear (A27, A31).
+//! Where a gateway is. Only this machine, or one behind ssh, is ever an answer: a name could lead
+//! elsewhere, and what is sent there is a credential in clear (A27, A31).
 
+use super::tunnel::Tunnel;
 use crate::state::config::DEFAULT_PORT;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-/// A gateway on this machine.
+/// A gateway on this machine, or behind ssh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Our gateway's Unix socket.
@@ -18,6 +19,8 @@ pub enum Endpoint {
         /// The port.
         port: u16,
     },
+    /// On another machine's loopback.
+    Ssh(Tunnel),
 }
 
 /// A loopback host.
@@ -44,7 +47,7 @@ pub enum EndpointError {
 
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const TUNNEL: &str = "for a gateway on another machine, open a tunnel (ssh -L 18789:127.0.0.1:18789 HOST) and connect to 127.0.0.1";
+        const TUNNEL: &str = "for a gateway on another machine say --ssh USER@HOST, or open a tunnel (ssh -L 18789:127.0.0.1:18789 HOST) and connect to 127.0.0.1";
         match self {
             Self::Malformed(text) => write!(f, "'{text}' is not a gateway address; write ws://127.0.0.1:18789"),
             Self::NotLoopback(host) => write!(
@@ -136,6 +139,7 @@ impl Endpoint {
                 Host::Localhost => format!("localhost:{port}"),
                 Host::Address(address) => SocketAddr::new(*address, *port).to_string(),
             },
+            Self::Ssh(tunnel) => format!("127.0.0.1:{}", tunnel.gateway_port()),
         }
     }
 
@@ -145,13 +149,14 @@ impl Endpoint {
         match self {
             Self::Socket(path) => format!("unix:{}", path.display()),
             Self::Tcp { port, .. } => format!("loopback:{port}"),
+            Self::Ssh(tunnel) => tunnel.place(),
         }
     }
 
-    /// Addresses to try in this order; none for a Unix socket.
+    /// Addresses to try in this order; none for what is no TCP port.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         match self {
-            Self::Socket(_) => Vec::new(),
+            Self::Socket(_) | Self::Ssh(_) => Vec::new(),
             Self::Tcp { host, port } => {
                 host.addresses().into_iter().map(|address| SocketAddr::new(address, *port)).collect()
             }
@@ -159,7 +164,8 @@ impl Endpoint {
     }
 }
 
-fn port_number(text: &str) -> Option<u16> {
+/// A port, digits only.
+pub(super) fn port_number(text: &str) -> Option<u16> {
     // `parse` alone would take a sign.
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
@@ -170,6 +176,7 @@ impl fmt::Display for Endpoint {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
             Self::Tcp { .. } => write!(f, "ws://{}", self.host_header()),
+            Self::Ssh(tunnel) => tunnel.fmt(f),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::gateway_key::KeyError;
+use super::tunnel::Trouble;
 use crate::protocol::error::WireError;
 use crate::state::StateError;
 use crate::transport::http::UpgradeError;
@@ -18,6 +19,8 @@ pub enum ConnectError {
     Unreachable(Endpoint, io::Error),
     /// The socket file, or the process behind it, is not ours. Nothing was sent.
     NotOurs(PathBuf, String),
+    /// ssh did not bring us there.
+    Tunnel(Trouble),
     /// What listens there does not speak WebSocket, or refused to.
     Upgrade(Endpoint, UpgradeError),
     /// Not the gateway that was here before (H26). No credential was sent.
@@ -74,6 +77,7 @@ impl fmt::Display for ConnectError {
             Self::Unreachable(endpoint, error) => {
                 write!(f, "no gateway at {endpoint} ({error}); start one with `openclaw app` or `openclaw gateway`")
             }
+            Self::Tunnel(trouble) => trouble.fmt(f),
             Self::NotOurs(path, what) => write!(f, "{} {what}; nothing was sent to it", path.display()),
             Self::Upgrade(endpoint, error) => write!(f, "{endpoint}: {error}"),
             Self::GatewayKey(endpoint, error) => write!(

@@ -5,6 +5,7 @@ use super::endpoint::Endpoint;
 use super::error::ConnectError;
 use super::gateway_key;
 use super::options::ConnectOptions;
+use super::tunnel::Ssh;
 use crate::identity::random;
 use crate::identity::secret::Secret;
 use crate::limits;
@@ -93,16 +94,35 @@ impl Attempt {
 }
 
 fn try_once(endpoint: &Endpoint, options: &ConnectOptions, attempt: Attempt) -> Result<(Peer, Hello), ConnectError> {
-    let place = endpoint.pin_name();
     let pinned = match &options.pins {
-        Some(pins) => pins.pinned(&place).map_err(ConnectError::Pins)?,
+        Some(pins) => pins.pinned(&endpoint.pin_name()).map_err(ConnectError::Pins)?,
         None => None,
     };
-    let stream = dial(endpoint)?;
+    let (stream, ssh) = dial(endpoint)?;
+    let logged_in = on_stream(stream, endpoint, options, attempt, pinned.as_deref());
+    match (ssh, &logged_in) {
+        (Some(ssh), Ok(_)) => ssh.connected(),
+        (Some(ssh), Err(ConnectError::Upgrade(..) | ConnectError::Closed(..))) => {
+            if let Some(trouble) = ssh.trouble() {
+                return Err(ConnectError::Tunnel(trouble));
+            }
+        }
+        _ => {}
+    }
+    logged_in
+}
+
+fn on_stream(
+    stream: Stream,
+    endpoint: &Endpoint,
+    options: &ConnectOptions,
+    attempt: Attempt,
+    pinned: Option<&str>,
+) -> Result<(Peer, Hello), ConnectError> {
     let deadline = Instant::now() + limits::CONNECT_DEADLINE;
     let upgraded = http::request_upgrade(&stream, &endpoint.host_header(), deadline)
         .map_err(|error| ConnectError::Upgrade(endpoint.clone(), error))?;
-    let proven = gateway_key::check(upgraded.gateway_key.as_deref(), &upgraded.key, pinned.as_deref())
+    let proven = gateway_key::check(upgraded.gateway_key.as_deref(), &upgraded.key, pinned)
         .map_err(|error| ConnectError::GatewayKey(endpoint.clone(), error))?;
     let mut peer = Peer::new(Arc::new(stream), upgraded.early, tungstenite::protocol::Role::Client);
     // An official hello-ok is larger than what a gateway reads before login.
@@ -124,7 +144,7 @@ fn try_once(endpoint: &Endpoint, options: &ConnectOptions, attempt: Attempt) -> 
         .map_err(ConnectError::from_refusal)
         .and_then(|payload| read_hello(endpoint, options.role, &payload, proven))
         .and_then(|hello| {
-            pin(options, &place, pinned.is_some(), hello.gateway_key.as_deref())?;
+            pin(options, &endpoint.pin_name(), pinned.is_some(), hello.gateway_key.as_deref())?;
             Ok(hello)
         });
     match judged {
@@ -163,14 +183,18 @@ fn pin(options: &ConnectOptions, place: &str, known: bool, proven: Option<&str>)
     Ok(())
 }
 
-fn dial(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
-    if let Endpoint::Socket(path) = endpoint {
-        return dial_socket(path, endpoint);
+fn dial(endpoint: &Endpoint) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError> {
+    match endpoint {
+        Endpoint::Socket(path) => return dial_socket(path, endpoint).map(|stream| (stream, None)),
+        Endpoint::Ssh(tunnel) => {
+            return tunnel.open().map(|(stream, ssh)| (stream, Some(ssh))).map_err(ConnectError::Tunnel);
+        }
+        Endpoint::Tcp { .. } => {}
     }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in endpoint.addresses() {
         match TcpStream::connect_timeout(&address, limits::CONNECT_DEADLINE).and_then(Stream::tcp) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok((stream, None)),
             Err(error) => last = error,
         }
     }

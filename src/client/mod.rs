@@ -10,6 +10,7 @@ mod handshake;
 pub mod options;
 mod pending;
 pub mod reconnect;
+pub mod tunnel;
 
 pub use crate::protocol::connect::Role;
 pub use crate::protocol::node::Surface;
@@ -18,3 +19,4 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
 pub use handshake::Hello;
 pub use options::{ConnectOptions, CredentialSource, Credentials};
+pub use tunnel::Tunnel;

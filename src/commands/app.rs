@@ -1,9 +1,11 @@
 //! `openclaw app`
 
 use super::service::{self, Kept, Order, Word};
-use super::{failed, locate, usage};
+use super::{failed, locate, ssh, usage};
 use crate::app::operator::Ask;
-use crate::app::supervisor::{self, AppOptions};
+use crate::app::supervisor::{self, AppOptions, remote_credential_source};
+use crate::client::Tunnel;
+use crate::client::tunnel::Target;
 use crate::desktop::Backend;
 use crate::service::{Role, log_file};
 use crate::state::config::Config;
@@ -15,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
-/// this machine's node too. A second start says so and exits 0.
+/// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "app")]
 pub struct Flags {
@@ -27,7 +29,7 @@ pub struct Flags {
     /// gateway who may answer) or none (default: terminal; of a service: operator)
     #[argh(option)]
     ask: Option<Ask>,
-    /// loopback TCP port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    /// loopback TCP port of the gateway, here or behind --ssh (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,
     /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
@@ -36,6 +38,15 @@ pub struct Flags {
     /// open no TCP port, only <state>/gateway.sock
     #[argh(switch)]
     no_tcp: bool,
+    /// a gateway on another machine: USER@HOST or USER@HOST:PORT, reached by ssh with a key (never a password)
+    #[argh(option)]
+    ssh: Option<Target>,
+    /// the one key file that ssh uses (default: what its agent and configuration have)
+    #[argh(option)]
+    ssh_identity: Option<PathBuf>,
+    /// ssh configuration file (default: ssh's own ones)
+    #[argh(option)]
+    ssh_config: Option<PathBuf>,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
@@ -70,9 +81,10 @@ fn keep(
     environment: &Environment,
     kept: &mut Kept,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    Config::inspect(state, environment)?;
+    tunnel(&flags, &Config::inspect(state, environment)?)?;
     // `port` is in the environment, as is the variable; the others are about this call.
-    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, stored_token: _, json: _ } = flags;
+    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, ssh, ssh_identity, ssh_config, stored_token: _, json: _ } =
+        flags;
     let ask = match ask {
         Some(Ask::Desktop(Backend::Terminal)) => {
             return Err("a service has no terminal; say --ask operator or none".into());
@@ -83,12 +95,17 @@ fn keep(
     kept.option("--ask", Some(ask));
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
-    Ok(())
+    Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
+}
+
+/// The way to a gateway elsewhere, if one is named.
+fn tunnel(flags: &Flags, config: &Config) -> Result<Option<Tunnel>, String> {
+    ssh::tunnel(flags.ssh.clone(), flags.ssh_identity.as_deref(), flags.ssh_config.as_deref(), config.port)
 }
 
 fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
     process::settle();
-    let state = locate(flags.state_dir, &mut environment)?;
+    let state = locate(flags.state_dir.clone(), &mut environment)?;
     state.prepare()?;
     crate::log::keep_bounded(log_file(&state, Role::App));
     if flags.stored_token {
@@ -105,8 +122,11 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
         Err(error) => return Err(error.into()),
     };
     let signals = Termination::install()?;
-    let config = Config::load(&state, &environment)?;
-    let options =
-        AppOptions { state, config, ask: flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal)), tcp: !flags.no_tcp };
+    // Without a gateway here, nothing is made for one.
+    let read = if flags.ssh.is_some() { Config::inspect } else { Config::load };
+    let config = read(&state, &environment)?;
+    let remote = tunnel(&flags, &config)?.map(|tunnel| (tunnel, remote_credential_source(&state, &environment)));
+    let ask = flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal));
+    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, remote };
     Ok(supervisor::run(options, lock, &signals)?)
 }

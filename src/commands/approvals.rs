@@ -1,6 +1,7 @@
 //! `openclaw mac-debug approvals`: what waits for a word, and the document that needs none.
 
 use super::mac_debug::print;
+use crate::client::Endpoint;
 use crate::inspect::policy::{self, Host};
 use crate::inspect::{InspectError, Target, approvals};
 use crate::limits;
@@ -282,12 +283,12 @@ pub struct Way {
     /// For the way to the gateway.
     pub environment: Environment,
     /// Another gateway than ours.
-    pub url: Option<String>,
+    pub other: Option<Endpoint>,
 }
 
 impl Way {
     fn target(self) -> Result<Target, InspectError> {
-        Target::new(self.state, &self.environment, self.url.as_deref())
+        Target::new(self.state, &self.environment, self.other)
     }
 
     fn host(self, place: &Where) -> Result<Host, InspectError> {
@@ -295,8 +296,8 @@ impl Way {
             (Some(_), true) => Err(InspectError::Usage("say --gateway or --node, not both".to_owned())),
             (Some(node), false) => Ok(Host::Node(Box::new(self.target()?), node.clone())),
             (None, true) => Ok(Host::Gateway(Box::new(self.target()?))),
-            (None, false) if self.url.is_some() => {
-                Err(InspectError::Usage("with --url, say whose document: --gateway or --node".to_owned()))
+            (None, false) if self.other.is_some() => {
+                Err(InspectError::Usage("with --url or --ssh, say whose document: --gateway or --node".to_owned()))
             }
             (None, false) => Ok(Host::Here(self.state)),
         }

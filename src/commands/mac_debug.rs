@@ -1,10 +1,12 @@
 //! `openclaw mac-debug`
 
-use super::{approvals, complain, failed, locate, say, usage};
-use crate::client::CallError;
+use super::{approvals, complain, failed, locate, say, ssh, usage};
+use crate::client::tunnel::Target as SshTarget;
+use crate::client::{CallError, Endpoint};
 use crate::inspect::{InspectError, Target, audit, explain, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::{RunRequest, RunResult};
 use crate::protocol::text;
+use crate::state::config::Config;
 use crate::state::{Environment, StateDir, StateError, pause};
 use crate::sys::process;
 use argh::FromArgs;
@@ -30,6 +32,18 @@ pub struct Flags {
     /// another gateway on this machine, ws://127.0.0.1:PORT; its secret comes from OPENCLAW_GATEWAY_TOKEN
     #[argh(option)]
     url: Option<String>,
+    /// a gateway on another machine: USER@HOST or USER@HOST:PORT, reached by ssh with a key (never a password)
+    #[argh(option)]
+    ssh: Option<SshTarget>,
+    /// the one key file that ssh uses (default: what its agent and configuration have)
+    #[argh(option)]
+    ssh_identity: Option<PathBuf>,
+    /// ssh configuration file (default: ssh's own ones)
+    #[argh(option)]
+    ssh_config: Option<PathBuf>,
+    /// with --ssh, the gateway's port on that machine (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    #[argh(option)]
+    port: Option<u16>,
     #[argh(subcommand)]
     command: Command,
 }
@@ -220,9 +234,16 @@ const REFUSED: u8 = 126;
 
 /// Does it.
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
-    let Flags { state_dir, url, command } = flags;
+    let Flags { state_dir, url, ssh, ssh_identity, ssh_config, port, command } = flags;
+    environment.gateway_port = port.or(environment.gateway_port);
+    let named = Named { url, ssh, ssh_identity, ssh_config };
     let is_run = matches!(command, Command::Run(_));
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
+        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) | Command::Explain(_) | Command::Audit(_)
+            if named.is_any() =>
+        {
+            Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
+        }
         // Must work whatever else is broken.
         Command::Pause(_) => {
             let effect = "paused: no command starts until `openclaw mac-debug resume`";
@@ -232,8 +253,14 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Grants(flags) => grants(&state, &flags),
         Command::Explain(flags) => explain(&state, &environment, flags),
         Command::Audit(flags) => audit(&state, &flags),
-        Command::Approvals(flags) => approvals::run(flags, approvals::Way { state, environment, url }),
-        command => look(Target::new(state, &environment, url.as_deref())?, command),
+        Command::Approvals(flags) => {
+            let other = named.endpoint(&state, &environment)?;
+            approvals::run(flags, approvals::Way { state, environment, other })
+        }
+        command => {
+            let other = named.endpoint(&state, &environment)?;
+            look(Target::new(state, &environment, other)?, command)
+        }
     });
     match result {
         Ok(code) => code,
@@ -243,6 +270,32 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             ExitCode::from(if matches!(error, InspectError::Call(CallError::Refused(_))) { REFUSED } else { NOT_ASKED })
         }
         Err(error) => failed("mac-debug", &error),
+    }
+}
+
+/// Another gateway than this machine's own.
+struct Named {
+    url: Option<String>,
+    ssh: Option<SshTarget>,
+    ssh_identity: Option<PathBuf>,
+    ssh_config: Option<PathBuf>,
+}
+
+impl Named {
+    fn is_any(&self) -> bool {
+        self.url.is_some() || self.ssh.is_some()
+    }
+
+    fn endpoint(self, state: &StateDir, environment: &Environment) -> Result<Option<Endpoint>, InspectError> {
+        let port = if self.ssh.is_some() { Config::inspect(state, environment)?.port } else { 0 };
+        let tunnel = ssh::tunnel(self.ssh, self.ssh_identity.as_deref(), self.ssh_config.as_deref(), port);
+        match (self.url, tunnel.map_err(InspectError::Usage)?) {
+            (Some(_), Some(_)) => Err(InspectError::Usage("say one of --url and --ssh".to_owned())),
+            (Some(url), None) => {
+                Endpoint::from_url(&url).map(Some).map_err(|error| InspectError::Usage(error.to_string()))
+            }
+            (None, tunnel) => Ok(tunnel.map(Endpoint::Ssh)),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod gateway;
 mod mac_debug;
 mod node;
 mod service;
+mod ssh;
 
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;

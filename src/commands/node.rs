@@ -1,9 +1,10 @@
 //! `openclaw node`
 
 use super::service::{self, Kept, Order, Word};
-use super::{failed, locate, usage};
-use crate::app::supervisor::credential_source;
-use crate::client::Endpoint;
+use super::{failed, locate, ssh, usage};
+use crate::app::supervisor::{credential_source, device_tokens, remote_credential_source};
+use crate::client::tunnel::Target;
+use crate::client::{CredentialSource, Endpoint};
 use crate::exec::analysis::Host;
 use crate::exec::approval::Guards;
 use crate::exec::document::{DocumentPolicy, Settings};
@@ -13,7 +14,6 @@ use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::service::{Role, log_file};
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::Config;
-use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, device_key, node_config};
@@ -27,7 +27,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// Run only the node host: it connects to a gateway (this product's or the original one) and offers
-/// this machine's commands. From another machine, connect through an SSH tunnel.
+/// this machine's commands. A gateway on another machine is reached with --ssh.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "node")]
 pub struct Flags {
@@ -38,7 +38,7 @@ pub struct Flags {
     /// loopback host of the gateway (default: 127.0.0.1)
     #[argh(option)]
     host: Option<String>,
-    /// port of the gateway (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
+    /// port of the gateway, here or behind --ssh (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,
     /// ws://HOST:PORT instead of --host and --port
@@ -47,6 +47,15 @@ pub struct Flags {
     /// unix socket of the gateway instead
     #[argh(option)]
     socket: Option<PathBuf>,
+    /// a gateway on another machine: USER@HOST or USER@HOST:PORT, reached by ssh with a key (never a password)
+    #[argh(option)]
+    ssh: Option<Target>,
+    /// the one key file that ssh uses (default: what its agent and configuration have)
+    #[argh(option)]
+    ssh_identity: Option<PathBuf>,
+    /// ssh configuration file (default: ssh's own ones)
+    #[argh(option)]
+    ssh_config: Option<PathBuf>,
     /// name shown to operators (default: the last one, else this machine's name)
     #[argh(option)]
     display_name: Option<String>,
@@ -143,6 +152,9 @@ fn keep(
         port: _,
         url,
         socket,
+        ssh,
+        ssh_identity,
+        ssh_config,
         display_name,
         exec_host: _,
         exec_host_peer,
@@ -154,6 +166,7 @@ fn keep(
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.option("--url", url);
     kept.option("--socket", socket.map(std::path::absolute).transpose()?);
+    ssh::keep(kept, ssh, ssh_identity, ssh_config)?;
     kept.option("--display-name", display_name);
     kept.option("--exec-host-peer", (exec_host_peer.0 == ExecHostPeer::Official).then_some("official"));
     Ok(())
@@ -179,9 +192,13 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     }
     let config = Config::inspect(&state, &environment)?;
     let endpoint = endpoint(&flags, &config)?;
+    let credentials = match &endpoint {
+        Endpoint::Ssh(_) => remote_credential_source(&state, &environment),
+        _ => credential_source(&state, &config),
+    };
     state.prepare()?;
     crate::log::keep_bounded(log_file(&state, Role::Node));
-    let options = options(&flags, &state, &config, endpoint, exec_host)?;
+    let options = options(&flags, &state, &config, endpoint, credentials, exec_host)?;
     let signals = Termination::install()?;
     let stop = Arc::new(Wake::new()?);
     let for_signals = Arc::clone(&stop);
@@ -193,9 +210,13 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
 }
 
 fn endpoint(flags: &Flags, config: &Config) -> Result<Endpoint, Box<dyn std::error::Error>> {
-    let named = [flags.url.is_some(), flags.socket.is_some(), flags.host.is_some()];
+    let named = [flags.url.is_some(), flags.socket.is_some(), flags.host.is_some(), flags.ssh.is_some()];
     if named.iter().filter(|named| **named).count() > 1 {
-        return Err("say one of --url, --socket and --host".into());
+        return Err("say one of --url, --socket, --host and --ssh".into());
+    }
+    let (identity, ssh_config) = (flags.ssh_identity.as_deref(), flags.ssh_config.as_deref());
+    if let Some(tunnel) = ssh::tunnel(flags.ssh.clone(), identity, ssh_config, config.port)? {
+        return Ok(Endpoint::Ssh(tunnel));
     }
     if let Some(url) = &flags.url {
         return Ok(Endpoint::from_url(url)?);
@@ -211,6 +232,7 @@ fn options(
     state: &StateDir,
     config: &Config,
     endpoint: Endpoint,
+    credentials: CredentialSource,
     exec_host: ExecHostWord,
 ) -> Result<NodeOptions, Box<dyn std::error::Error>> {
     let device = Arc::new(device_key::load_or_create(&state.device_key(DeviceOwner::NodeHost))?);
@@ -223,12 +245,12 @@ fn options(
         ExecHostWord::Local => ExecHost::Local(Arc::new(Guards::new(state))),
     };
     Ok(NodeOptions {
+        tokens: Some(device_tokens(state, DeviceOwner::NodeHost, &device, &endpoint)),
         endpoint,
         client: NodeOptions::headless(node.display_name.unwrap_or_else(process::host_name), node.node_id),
-        tokens: Some(DeviceTokens::new(state.device_tokens(DeviceOwner::NodeHost), device.id())),
         device,
         // A paired node needs no shared secret: its device token is enough.
-        credentials: credential_source(state, config),
+        credentials,
         pins: Some(Arc::new(GatewayPins::new(state))),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy {

@@ -99,7 +99,7 @@ fn done(
 
 fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, environment: &Environment) -> Outcome<()> {
     if environment.gateway_password.is_some() {
-        return Err("OPENCLAW_GATEWAY_PASSWORD is not kept for a service; unset it and write gateway.auth.password into openclaw.json".into());
+        return Err("OPENCLAW_GATEWAY_PASSWORD is not kept for a service; unset it and write gateway.auth.password into openclaw.json (for --ssh: set OPENCLAW_GATEWAY_TOKEN)".into());
     }
     let program = std::env::current_exe()?;
     if !is_executable(&program) {

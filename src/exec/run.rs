@@ -266,6 +266,7 @@ impl Run<'_> {
             streams: [input, lead(stage.stdout), lead(stage.stderr)],
             open_files: self.open_files,
             fence: self.fence,
+            ends_with_us: false,
         });
         let why = match spawned {
             Ok(child) => {

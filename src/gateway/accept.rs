@@ -153,7 +153,9 @@ fn refresh_approved(core: &Core, session: &Session) {
 fn is_ours(stream: &Stream) -> bool {
     match stream {
         Stream::Tcp(_) => true,
-        Stream::Unix(_) => socket::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == process::effective_uid()),
+        Stream::Unix(_) | Stream::Program(..) => {
+            socket::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == process::effective_uid())
+        }
     }
 }
 

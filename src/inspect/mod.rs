@@ -12,7 +12,7 @@ pub mod run;
 pub mod status;
 pub mod token;
 
-use crate::app::supervisor::{credentials, operator_client};
+use crate::app::supervisor::{credentials, given_credentials, operator_client, remote_credential_source};
 use crate::client::connection::EventHandler;
 use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, attach,
@@ -39,7 +39,7 @@ pub struct Target {
     pub endpoint: Endpoint,
     credentials: Credentials,
     pins: Option<Arc<GatewayPins>>,
-    /// Named by `--url`.
+    /// Named by `--url` or `--ssh`.
     is_other: bool,
 }
 
@@ -103,26 +103,26 @@ impl From<CallError> for InspectError {
 
 impl Target {
     /// The gateway of this state directory: its Unix socket where there is one, else its port.
-    /// With `url`, that gateway, and then only a secret from the environment is shown to it: the
-    /// stored one belongs to our own (A30).
+    /// With `other`, that gateway, and then only a secret from the environment is shown to it, or one that
+    /// is stored for a remote one if it is behind ssh: the stored one belongs to our own (A30).
     ///
     /// # Errors
-    /// The config cannot be used, or the URL names another machine.
-    pub fn new(state: StateDir, environment: &Environment, url: Option<&str>) -> Result<Self, InspectError> {
+    /// The config cannot be used, or there is no secret for the other gateway.
+    pub fn new(state: StateDir, environment: &Environment, other: Option<Endpoint>) -> Result<Self, InspectError> {
         let config = Config::inspect(&state, environment)?;
-        if let Some(url) = url {
-            let endpoint = Endpoint::from_url(url).map_err(|error| InspectError::Usage(error.to_string()))?;
-            let credentials = Credentials {
-                token: environment.gateway_token.as_ref().map(crate::identity::secret::Secret::copy),
-                password: environment.gateway_password.as_ref().map(crate::identity::secret::Secret::copy),
-                device_token: None,
-            };
+        if let Some(endpoint) = other {
+            let is_ssh = matches!(endpoint, Endpoint::Ssh(_));
+            let credentials =
+                if is_ssh { remote_credential_source(&state, environment)() } else { given_credentials(environment) };
             if credentials.token.is_none() && credentials.password.is_none() {
                 return Err(InspectError::Usage(
-                    "with --url, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD): the stored token belongs to this machine's own gateway".to_owned(),
+                    "with --url or --ssh, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD; for --ssh also gateway.remote.token in openclaw.json): the stored token belongs to this machine's own gateway".to_owned(),
                 ));
             }
-            return Ok(Self { state, config, endpoint, credentials, pins: None, is_other: true });
+            // As below: a first contact is not pinned, a pinned gateway is held to its key.
+            let pins = GatewayPins::new(&state);
+            let pins = (is_ssh && pins.pinned(&endpoint.pin_name())?.is_some()).then(|| Arc::new(pins));
+            return Ok(Self { state, config, endpoint, credentials, pins, is_other: true });
         }
         let credentials = credentials(&config).unwrap_or_default();
         let socket = state.gateway_socket();
@@ -177,10 +177,12 @@ impl Target {
     /// From now on shows what is stored for this machine's own gateway, whatever the environment says.
     ///
     /// # Errors
-    /// There is none, or the target is another gateway (`--url`).
+    /// There is none, or the target is another gateway (`--url`, `--ssh`).
     fn use_stored_secret(&mut self) -> Result<(), InspectError> {
         if self.is_other {
-            return Err(InspectError::Usage("the token of this machine's own gateway: leave out --url".to_owned()));
+            return Err(InspectError::Usage(
+                "the token of this machine's own gateway: leave out --url and --ssh".to_owned(),
+            ));
         }
         self.config = Config::inspect(&self.state, &Environment::default())?;
         self.credentials = credentials(&self.config)?;

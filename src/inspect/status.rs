@@ -41,6 +41,7 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
         "app": holder(state.app_lock()),
         "fence": app.get("fence"),
         "grants": app.get("grants"),
+        "tunnel": app.get("tunnel"),
         "gatewayLock": holder(state.gateway_lock()),
         "execSocket": {"path": state.exec_socket(), "present": state.exec_socket().exists()},
         "gateway": gateway,
@@ -90,6 +91,11 @@ pub fn text(status: &Value) -> String {
         out.push_str(&format!("           {key}\n"));
     } else {
         out.push_str(&format!("gateway    {}: {}\n", running("/gatewayLock"), text("/gateway/why")));
+    }
+    if status.pointer("/tunnel/target").is_some() {
+        let up = status.pointer("/tunnel/connected") == Some(&Value::Bool(true));
+        let how = if up { "connected".to_owned() } else { format!("not connected: {}", text("/tunnel/trouble")) };
+        out.push_str(&format!("tunnel     the app's gateway is {}: {how}\n", text("/tunnel/target")));
     }
     out.push_str(&match status["auth"].as_str() {
         Some(kind) => format!(

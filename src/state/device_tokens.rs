@@ -39,12 +39,24 @@ struct Token {
 pub struct DeviceTokens {
     store: Store<Document>,
     device_id: String,
+    /// What stands behind a role.
+    suffix: String,
 }
 
 impl DeviceTokens {
     /// The store at `path` for the device `device_id`; another device's tokens are never used.
     pub fn new(path: PathBuf, device_id: String) -> Self {
-        Self { store: Store::new(path), device_id }
+        Self { store: Store::new(path), device_id, suffix: String::new() }
+    }
+
+    /// Those of the gateway at `place` only: another gateway must not be shown them (A30).
+    #[must_use]
+    pub fn of(self, place: &str) -> Self {
+        Self { suffix: format!("@{place}"), ..self }
+    }
+
+    fn name(&self, role: &str) -> String {
+        format!("{role}{}", self.suffix)
     }
 
     /// The token for `role`, if there is one.
@@ -56,7 +68,7 @@ impl DeviceTokens {
         if document.device_id != self.device_id {
             return Ok(None);
         }
-        Ok(document.tokens.remove(role).map(|token| Secret::new(token.token)))
+        Ok(document.tokens.remove(&self.name(role)).map(|token| Secret::new(token.token)))
     }
 
     /// Keeps a token that a gateway minted.
@@ -77,7 +89,7 @@ impl DeviceTokens {
             if document.device_id != self.device_id {
                 *document = Document { device_id: self.device_id.clone(), ..Document::default() };
             }
-            document.tokens.insert(role.to_owned(), token);
+            document.tokens.insert(self.name(role), token);
         })
     }
 
@@ -88,7 +100,7 @@ impl DeviceTokens {
     pub fn forget(&self, role: &str) -> Result<(), StateError> {
         self.store.update(|document| {
             if document.device_id == self.device_id {
-                document.tokens.remove(role);
+                document.tokens.remove(&self.name(role));
             }
         })
     }

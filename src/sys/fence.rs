@@ -121,6 +121,7 @@ fn try_out(program: &Path, arguments: &[OsString], fence: &Enclosure) -> Result<
             streams: [null.as_fd(); 3],
             open_files: None,
             fence,
+            ends_with_us: false,
         })?;
         poll::wait_one(child.exited(), Interest::Readable, poll::deadline_in(limits::FENCE_WAIT))?;
         Ok(child.exit())

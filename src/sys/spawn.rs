@@ -43,6 +43,9 @@ pub struct Command<'a> {
     pub open_files: Option<u64>,
     /// What it is kept from.
     pub fence: &'a Enclosure,
+    /// A program of ours that serves only us: TERM when the thread that starts it ends, however that
+    /// comes about. macOS has nothing of the kind: there it must end with its streams.
+    pub ends_with_us: bool,
 }
 
 /// How a child ended.
@@ -248,6 +251,8 @@ struct Prepared<'a> {
     open_files: Option<libc::rlimit>,
     #[cfg(not(target_os = "macos"))]
     fence: &'a Enclosure,
+    #[cfg(not(target_os = "macos"))]
+    ends_with_us: bool,
     #[cfg(target_os = "macos")]
     launch: Option<Launch<'a>>,
 }
@@ -299,6 +304,8 @@ impl<'a> Prepared<'a> {
             open_files: command.open_files.and_then(open_files),
             #[cfg(not(target_os = "macos"))]
             fence: command.fence,
+            #[cfg(not(target_os = "macos"))]
+            ends_with_us: command.ends_with_us,
             #[cfg(target_os = "macos")]
             launch,
         })
@@ -442,6 +449,9 @@ mod platform {
         // SAFETY: as in `become_program`, the only caller.
         unsafe {
             done(libc::setsid(), Failure::Program)?;
+            if prepared.ends_with_us {
+                done(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM), Failure::Program)?;
+            }
             done(prepared.fence.enter(), Failure::Fence)?;
             done(change_directory(prepared), Failure::Directory)?;
             done(prepared.fence.shut(), Failure::Fence)?;

@@ -2,13 +2,25 @@
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Fired once, seen by everybody who polls [`Wake::fd`] from then on.
+#[derive(Debug)]
 pub struct Wake {
     fired: AtomicBool,
     reader: PipeReader,
     writer: PipeWriter,
+}
+
+/// Fires when it goes: the end of what holds it.
+#[derive(Debug)]
+pub struct FireOnDrop(pub Arc<Wake>);
+
+impl Drop for FireOnDrop {
+    fn drop(&mut self) {
+        self.0.fire();
+    }
 }
 
 impl Wake {

@@ -2,6 +2,7 @@
 
 use crate::sys::poll::{self, Interest};
 use crate::sys::socket;
+use crate::sys::wake::FireOnDrop;
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +16,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over the standard streams of a program of ours, which is told when nobody holds this any more.
+    Program(UnixStream, FireOnDrop),
 }
 
 impl Stream {
@@ -34,12 +37,18 @@ impl Stream {
         Self::Unix(stream)
     }
 
+    /// Takes over our end of a program's standard streams.
+    pub fn program(stream: UnixStream, gone: FireOnDrop) -> Self {
+        socket::no_sigpipe(stream.as_fd());
+        Self::Program(stream, gone)
+    }
+
     /// The peer's address; none for a Unix socket.
     pub fn peer_address(&self) -> Option<IpAddr> {
         match self {
             // A v4 address in v6 clothes is the v4 address (A11).
             Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip().to_canonical()),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Program(..) => None,
         }
     }
 
@@ -47,7 +56,7 @@ impl Stream {
     pub fn shutdown(&self, how: Shutdown) {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
+            Self::Unix(stream) | Self::Program(stream, _) => stream.shutdown(how),
         };
     }
 
@@ -55,7 +64,7 @@ impl Stream {
     pub fn set_read_timeout(&self, timeout: Option<Duration>) {
         let _ = match self {
             Self::Tcp(stream) => stream.set_read_timeout(timeout),
-            Self::Unix(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) | Self::Program(stream, _) => stream.set_read_timeout(timeout),
         };
     }
 
@@ -78,7 +87,7 @@ impl Stream {
         loop {
             let result = match self {
                 Self::Tcp(stream) => (&mut &*stream).read(buffer),
-                Self::Unix(stream) => (&mut &*stream).read(buffer),
+                Self::Unix(stream) | Self::Program(stream, _) => (&mut &*stream).read(buffer),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -111,7 +120,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Unix(stream) | Self::Program(stream, _) => stream.as_fd(),
         }
     }
 }

@@ -232,6 +232,7 @@ impl Launcher {
             streams: [self.null.as_fd(); 3],
             open_files: None,
             fence: &fence,
+            ends_with_us: false,
         })?;
         poll::wait_one(child.exited(), Interest::Readable, None)?;
         match child.exit() {

@@ -664,6 +664,7 @@ fn an_exit_just_before_the_wait_ends_it() {
         streams: [null.as_fd(), writer.as_fd(), writer.as_fd()],
         open_files: None,
         fence: &Enclosure::none(),
+        ends_with_us: false,
     })
     .unwrap();
     drop(writer);
