@@ -29,14 +29,15 @@ lint: ## formatting, clippy with warnings as errors, the house rules, and that t
 	scripts/check-rooms.sh
 	scripts/check-crates.sh
 	scripts/check-source.sh
+	scripts/security-table.sh
 	scripts/test-checks.sh
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh && echo "shellcheck: clean"; \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines)
+bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines, --exec for commands only)
 	$(CARGO) bench --locked --bench wire -- $(BENCH)
 
-interop: build ## the reference client of the protocol (npm) against our gateway
+interop: build ## the official product (npm): client, CLI, node host and exec-host client against ours
 	OPENCLAW_BIN=$(OPENCLAW) scripts/interop.sh
 
 check-macos: ## from Linux: lint, compile and link for both Apple targets (STEPS="clippy build …")
@@ -59,9 +60,8 @@ audit: ## the dependency tree against README's table, and known advisories where
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check advisories licenses sources; \
 	else echo "cargo-deny is not installed: no look-up of licences and sources"; fi
 
-restart: ## end running instances, build, package, start again
-	@echo "restart: there is no installed service to restart yet: units come with part 3, the Mac app with part 4." >&2; \
-	echo "Until then: end 'make run' with Ctrl-C and start it again." >&2; exit 1
+restart: build ## build, put the binary in place of the one that runs as a service, start that again
+	@OPENCLAW_BIN=$(OPENCLAW) PREFIX=$(PREFIX) scripts/restart.sh
 
 install: build ## the binary into PREFIX/bin (~/.local/bin)
 	install -d "$(DESTDIR)$(PREFIX)/bin"

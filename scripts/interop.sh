@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The protocol's reference client (npm, pinned in tests/interop) against our gateway, which runs in an app in local mode.
+# The official product (npm, pinned in tests/interop) against ours: its reference client against an app in local mode, every
+# command of its CLI and its node host against our gateway, and its exec-host client against our app.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -20,5 +21,7 @@ start_app --ask none
 
 code=0
 INTEROP_URL="ws://127.0.0.1:$port" INTEROP_TOKEN=$token "$node" tests/interop/check.mjs || code=$?
-[ "$code" = 0 ] || show_log
-exit "$code"
+[ "$code" = 0 ] || { show_log; exit "$code"; }
+OPENCLAW_BIN=$openclaw "$node" tests/interop/run.mjs ours
+OPENCLAW_BIN=$openclaw "$node" tests/interop/exec-host.mjs
+OPENCLAW_BIN=$openclaw "$node" tests/interop/node-official.mjs

@@ -30,7 +30,7 @@ plant() {
     cp "$copy/before" "$1"
 }
 
-for check in check-rooms.sh check-crates.sh check-source.sh; do
+for check in check-rooms.sh check-crates.sh check-source.sh security-table.sh; do
     "scripts/$check" >/dev/null || { echo "test-checks: $check fails before anything is planted" >&2; exit 1; }
 done
 
@@ -52,6 +52,16 @@ expect check-crates.sh 'in the table of README.md, but not in the tree'
 sed 's/^\(| serde_json | [0-9.]* |\).*/\1 |/' "$copy/kept" >README.md
 expect check-crates.sh 'no reason given'
 cp "$copy/kept" README.md
+
+cp SECURITY.md "$copy/kept"
+sed '/^| A60 /d' "$copy/kept" >SECURITY.md
+expect security-table.sh 'A61 stands where A60 should'
+# shellcheck disable=SC2016 # a backtick of the table
+sed 's/^\(| A60 | [^|]*| `\)/\1sec_gone`, `/' "$copy/kept" >SECURITY.md
+expect security-table.sh 'A60: there is no test sec_gone'
+sed 's/^\(| A60 | [^|]*|\).*/\1 soon |/' "$copy/kept" >SECURITY.md
+expect security-table.sh 'A60: neither a test nor a part: soon'
+cp "$copy/kept" SECURITY.md
 
 plant src/exec/mod.rs 'fn f() { unsafe { g() } }' check-source.sh 'unsafe outside'
 plant src/sys/mod.rs 'fn f() { unsafe { g() } }' check-source.sh 'SAFETY'

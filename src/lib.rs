@@ -22,7 +22,7 @@ pub mod bridge;
 pub mod gateway;
 /// A connection to a gateway, ours or the official one.
 pub mod client;
-/// Installing and controlling launchd agents and systemd user units (part 3).
+/// Installing and controlling launchd agents and systemd user units.
 pub mod service;
 /// What a desktop does for us: ask, notify; and its backends.
 pub mod desktop;

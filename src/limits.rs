@@ -306,8 +306,8 @@ pub const AUDIT_NOTES: usize = 100;
 /// Bytes of a file that is bound by its content; a larger one that commands could rewrite does not
 /// run. Fits programs with a runtime built in. ours
 pub const HASHED_BYTES: u64 = 512 * 1024 * 1024;
-/// Hashes of files remembered. issue part 2, point 5 asks for a bound; ours
-pub const HASHES: usize = 512;
+/// Files of which the hash, or the `#!` line, is remembered. issue part 2, point 5 asks for a bound; ours
+pub const REMEMBERED_FILES: usize = 512;
 /// Two changes of a file closer than this may bear the same time. issue part 2, point 5
 pub const FILE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Bytes of a `#!` line without its end. spec: Linux' `BINPRM_BUF_SIZE`
@@ -353,6 +353,23 @@ pub const SKILLS_TTL: Duration = Duration::from_secs(90);
 pub const SKILLS_WAIT: Duration = Duration::from_secs(5);
 /// Names of it that count. ours
 pub const SKILL_BINS: usize = 1_024;
+/// Directories in the state directory that commands reach. ours
+pub const FENCE_GAPS: usize = 64;
+// ---- services ----
+
+/// How long `launchctl` or `systemctl` may take for one order; a unit is given 10 s to end. ours
+pub const SERVICE_TOOL_WAIT: Duration = Duration::from_secs(30);
+/// Bytes of what they print that are read. ours
+pub const SERVICE_TOOL_BYTES: u64 = 256 * 1024;
+/// How long launchd may take to let go of a job, or to take one up after that. spec: mac-app §1.4
+pub const LAUNCHD_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks meanwhile. ours
+pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a service's log file under launchd before it is turned over; one older one is kept. spec: mac-app §1.5
+pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;
+/// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
+pub const DEVICE_LABEL_BYTES: usize = 64;
+
 // ---- ssh ----
 
 /// How long ssh may take to connect; less than [`CONNECT_DEADLINE`], so that its own word comes first. ours

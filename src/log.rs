@@ -3,8 +3,12 @@
 
 use crate::limits;
 use std::fmt;
+use std::fs::File;
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Lines held back while a prompt stands on the same terminal. Oldest dropped beyond this.
 const HELD_LINES: usize = 256;
@@ -65,6 +69,33 @@ pub fn line(part: &str, text: fmt::Arguments<'_>) {
 /// A closed standard error must not end the process.
 fn emit(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
+    if let Some((path, file)) = FILE.get() {
+        turn_over(path, file);
+    }
+}
+
+/// The file that standard error goes to, where a service manager that does not bound it has opened it.
+static FILE: OnceLock<(PathBuf, File)> = OnceLock::new();
+
+/// From now on the file at `path` is kept below its bound, one older file beside it, if it is what
+/// standard error goes to. launchd opens it for appending, so it can be cut while it is written.
+pub fn keep_bounded(path: PathBuf) {
+    let Ok(file) = std::io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
+    if let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata())
+        && named.is_file()
+        && (ours.dev(), ours.ino()) == (named.dev(), named.ino())
+    {
+        let _ = FILE.set((path, file));
+    }
+}
+
+fn turn_over(path: &Path, file: &File) {
+    let is_full = file.metadata().is_ok_and(|found| found.len() > limits::LOG_FILE_BYTES);
+    // Without room for a copy the old lines go: a full disk helps nobody.
+    if is_full {
+        let _ = std::fs::copy(path, path.with_extension("1.log"));
+        let _ = file.set_len(0);
+    }
 }
 
 /// Appends `text` with everything that could move a cursor or hide itself written as an escape;

@@ -125,6 +125,7 @@ fn sec_a98_shell_startup_variables_are_refused() {
         ("BASH_FUNC_ls%%", &function),
         ("BASH_FUNC_ls()", &function),
         ("PROMPT_COMMAND", "touch x"),
+        ("CDPATH", "/"),
         ("IFS", "/"),
         ("SHELLOPTS", "xtrace"),
         ("PS4", "$(touch x)"),

@@ -11,12 +11,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::Duration;
-use support::{Client, Connect, Finished, Gateway, Options, Process, mode, sha256_hex, wait_until};
+use support::{Client, Connect, Finished, Gateway, Options, Process, free_port, mode, sha256_hex, wait_until};
 use support_exec::*;
 
-/// `mac-debug approvals …`
+/// `mac-debug approvals …`. Where no gateway is, none of another program on the usual port counts.
 fn approvals(scratch: &Scratch, arguments: &[&str]) -> Finished {
-    scratch.mac_debug(&[&["approvals"], arguments].concat())
+    let mut command = scratch.mac_debug_command(&[&["approvals"], arguments].concat());
+    command.env("OPENCLAW_GATEWAY_PORT", free_port().to_string());
+    Process::run(command)
 }
 
 /// The same; must go well.
@@ -359,6 +361,9 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     assert_eq!(fs::read(&path).unwrap(), before);
     let log = gateway.process.stderr();
     assert!(log.contains("approvals document: edited") && log.contains("refused an edit"), "{log}");
+    let audit = fs::read_to_string(path.with_file_name("audit.jsonl")).unwrap();
+    let noted = |decision: &str| audit.matches(&format!("\"decision\":\"{decision}\"")).count();
+    assert_eq!((noted("allowed"), noted("denied")), (tight.len(), loose.len() + 1), "{audit}");
     // The owner's own hand, then the owner's word.
     assert_eq!(at_gateway(&gateway, &["mode", "ask"]).code, Some(0));
     let mut document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

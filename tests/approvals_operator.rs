@@ -170,6 +170,8 @@ fn sec_a46_write_is_not_the_right_to_approve() {
         ("exec.approval.waitDecision", json!({"id": "r"})),
         ("exec.approval.get", json!({"id": "r"})),
         ("exec.approval.list", json!({})),
+        ("approval.get", json!({"id": "r"})),
+        ("approval.resolve", json!({"id": "r", "kind": "exec", "decision": "allow-once"})),
     ] {
         let error = writer.request(method, params).unwrap_err();
         assert_eq!((&error["code"], &error["details"]["missingScope"]), (&json!("FORBIDDEN"), &json!(APPROVALS[0])));
@@ -182,12 +184,7 @@ fn sec_a46_write_is_not_the_right_to_approve() {
         let error = writer.request(method, params).unwrap_err();
         assert_eq!(error["details"]["missingScope"], "operator.admin", "{error}");
     }
-    for method in ["approval.resolve", "chat.send"] {
-        assert_eq!(
-            writer.request(method, members.clone()).unwrap_err()["message"],
-            format!("unknown method: {method}")
-        );
-    }
+    assert_eq!(writer.request("chat.send", members).unwrap_err()["message"], "unknown method: chat.send");
     let mut approver = Client::login(&gateway, &Connect::cli(APPROVALS));
     assert_eq!(wait_listed(&mut approver, 1), ["r"]);
     resolve(&mut approver, "r", "deny").unwrap();
@@ -428,4 +425,34 @@ fn a_question_survives_the_restart_of_the_gateway() {
     assert_eq!(scratch.mac_debug(&["approvals", "allow-once", id.as_str().unwrap()]).code, Some(0));
     let reply = exec.take().unwrap().join().unwrap();
     assert_eq!(reply.ran()["stdout"], "after the restart\n", "{}", app.log());
+}
+
+/// The methods by which the official CLI resolves: one record, whichever door it came through.
+#[test]
+fn the_methods_for_all_kinds_of_approvals_see_the_same_records() {
+    let gateway = Gateway::new();
+    let mut asker = asker(&gateway);
+    let request = asker.start("exec.approval.request", ask("r"));
+    let mut approver = Client::login(&gateway, &Connect::cli(APPROVALS));
+    assert_eq!(wait_listed(&mut approver, 1), ["r"]);
+    for method in ["plugin.approval.list", "openclaw.approval.list"] {
+        assert_eq!(approver.request(method, json!({})).unwrap(), json!([]), "{method}");
+    }
+    let pending = approver.request("approval.get", json!({"id": "r"})).unwrap()["approval"].clone();
+    assert_eq!((&pending["id"], &pending["status"]), (&json!("r"), &json!("pending")), "{pending}");
+    let shown = &pending["presentation"];
+    assert_eq!(shown["kind"], "exec");
+    let listed = approver.request("exec.approval.list", json!({})).unwrap()[0].clone();
+    assert_eq!(shown["commandText"], listed["request"]["command"]);
+    assert_eq!((&pending["createdAtMs"], &pending["expiresAtMs"]), (&listed["createdAtMs"], &listed["expiresAtMs"]));
+    let decide = |decision: &str, kind: &str| json!({"id": "r", "kind": kind, "decision": decision});
+    for bad in [decide("maybe", "exec"), decide("deny", "plugin")] {
+        assert_eq!(approver.request("approval.resolve", bad).unwrap_err()["code"], "INVALID_REQUEST");
+    }
+    let answer = approver.request("approval.resolve", decide("deny", "exec")).unwrap();
+    assert_eq!(answer["applied"], true);
+    assert_eq!((&answer["approval"]["status"], &answer["approval"]["decision"]), (&json!("denied"), &json!("deny")));
+    assert_eq!(asker.response(&request).unwrap()["decision"], "deny");
+    let error = approver.request("approval.get", json!({"id": "r"})).unwrap_err();
+    assert_eq!(error["details"]["reason"], "APPROVAL_NOT_FOUND", "{error}");
 }

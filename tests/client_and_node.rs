@@ -392,11 +392,11 @@ impl PolicySource for RunsAll {
         Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry) -> Result<(), String> {
         Ok(())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {}
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {}
 }
 
 /// Starts a node for `script`, runs `test`, stops the node; its outcome.

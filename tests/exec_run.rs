@@ -33,12 +33,12 @@ impl PolicySource for Document {
         Rules { policy, safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, entry: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, entry: &AllowEntry) -> Result<(), String> {
         self.0.lock().unwrap().0.allowlist.push(entry.clone());
         Ok(())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {
         self.0.lock().unwrap().1 += 1;
     }
 }
@@ -357,26 +357,40 @@ fn ask_fallback_holds_when_nobody_answers() {
     assert!(said.starts_with("SYSTEM_RUN_DENIED: approval required"), "{said}");
 }
 
+/// Spec exec (d.5): an entry is for its program, also behind what changes nothing about it and in a text that was
+/// understood; not for what else can start it, not even with `*` beside it.
 #[test]
-fn an_entry_allows_a_direct_command_and_no_wrapper_of_it() {
-    let document = document(Security::Allowlist, Ask::Off, Security::Deny).allow("uname").allow("*");
-    assert!(judge(&request(&["uname", "-a"]), &document, &person(Answer::TimedOut)).is_ok());
-    assert_eq!(document.0.lock().unwrap().1, 1, "its use is recorded");
+fn an_entry_allows_its_program_and_not_what_else_could_start_it() {
+    let document = document(Security::Allowlist, Ask::Off, Security::Deny).allow("uname");
+    let nobody = person(Answer::TimedOut);
+    for (uses, argv) in [
+        (1, &["uname", "-a"][..]),
+        (2, &["env", "uname"]),
+        (3, &["nice", "-n", "5", "uname"]),
+        (4, &["timeout", "5", "uname", "-s"]),
+        (7, &["/bin/sh", "-c", "uname | uname && uname"]),
+    ] {
+        assert!(judge(&request(argv), &document, &nobody).is_ok(), "{argv:?}");
+        assert_eq!(document.0.lock().unwrap().1, uses, "{argv:?}: each use is recorded");
+    }
+    let document = document.allow("*");
     for argv in [
-        &["/bin/sh", "-c", "uname"][..],
-        &["env", "uname"],
-        &["nice", "uname"],
+        &["env", "A=b", "uname"][..],
+        &["env", "-i", "uname"],
+        &["nice", "sh", "-c", "uname"],
+        &["/bin/sh", "-c", "$(uname)"],
+        &["/bin/sh", "-c", "sh -c uname"],
+        &["/bin/sh", "-ic", "uname"],
+        &["setsid", "uname"],
         &["find", ".", "-exec", "uname", ";"],
         &["xargs", "uname"],
-        &["python3", "-c", "1"],
         &["nosuchprogram"],
     ] {
-        assert_eq!(
-            refused(judge(&request(argv), &document, &person(Answer::TimedOut))),
-            "SYSTEM_RUN_DENIED: allowlist miss",
-            "{argv:?}"
-        );
+        let said = refused(judge(&request(argv), &document, &nobody));
+        let why = said.strip_prefix("SYSTEM_RUN_DENIED: allowlist miss: ");
+        assert!(why.is_some_and(|why| !why.is_empty()), "{argv:?}: {said}");
     }
+    assert_eq!(document.0.lock().unwrap().1, 7, "what did not run is no use");
 }
 
 /// A71: what became stricter while the prompt was open wins over the answer.
@@ -414,20 +428,29 @@ fn sec_a72_allow_always() {
         (Security::Allowlist, Ask::Always, &["uname"][..]),
         (Security::Full, Ask::Always, &["uname"]),
         (Security::Allowlist, Ask::OnMiss, &["/bin/sh", "-c", "uname"]),
-        (Security::Allowlist, Ask::OnMiss, &["env", "uname"]),
+        (Security::Allowlist, Ask::OnMiss, &["/bin/sh", "-c", "uname | uname"]),
+        (Security::Allowlist, Ask::OnMiss, &["env", "A=b", "uname"]),
+        (Security::Allowlist, Ask::OnMiss, &["env", "sh", "-c", "uname"]),
+        (Security::Allowlist, Ask::OnMiss, &["xargs", "uname"]),
     ] {
         let document = document(security, ask, Security::Deny);
         assert!(judge(&request(argv), &document, &always).is_ok());
         assert!(document.0.lock().unwrap().0.allowlist.is_empty(), "{argv:?}");
         assert!(always.shown.lock().unwrap().last().unwrap().allow_always.is_err());
     }
-    let document = document(Security::Allowlist, Ask::OnMiss, Security::Deny);
-    assert!(judge(&request(&["uname", "-s"]), &document, &always).is_ok());
-    assert!(always.shown.lock().unwrap().last().unwrap().allow_always.is_ok());
-    let deny = person(Answer::Decided(Decision::Deny));
-    assert!(judge(&request(&["uname", "-s"]), &document, &deny).is_ok(), "the same again is not asked");
-    for other in [request(&["uname", "-a"]), RunRequest { cwd: Some("/".to_owned()), ..request(&["uname", "-s"]) }] {
-        assert!(judge(&other, &document, &deny).is_err(), "{:?}", other.command);
+    // The twin. Of a wrapper that changes nothing, the program behind it is stored (spec exec (c.5)).
+    for stored in [&["uname", "-s"][..], &["env", "uname", "-s"]] {
+        let document = document(Security::Allowlist, Ask::OnMiss, Security::Deny);
+        assert!(judge(&request(stored), &document, &always).is_ok());
+        assert!(always.shown.lock().unwrap().last().unwrap().allow_always.is_ok());
+        let entry = document.0.lock().unwrap().0.allowlist[0].clone();
+        assert!(entry.pattern.ends_with("/uname") && entry.arg_pattern.is_some(), "{entry:?}");
+        let deny = person(Answer::Decided(Decision::Deny));
+        assert!(judge(&request(stored), &document, &deny).is_ok(), "the same again is not asked");
+        let elsewhere = RunRequest { cwd: Some("/".to_owned()), ..request(&["uname", "-s"]) };
+        for other in [request(&["uname", "-a"]), request(&["env", "A=b", "uname", "-s"]), elsewhere] {
+            assert!(judge(&other, &document, &deny).is_err(), "{:?}", other.command);
+        }
     }
 }
 

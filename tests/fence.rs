@@ -5,7 +5,7 @@
 
 mod support;
 
-use openclaw::sys::fence::{Enclosure, Fencer, Walls};
+use openclaw::sys::fence::{Enclosure, Fencer, Gap, Walls};
 use openclaw::sys::poll::{self, Interest};
 use openclaw::sys::spawn::{self, Command, Exit, Program};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     fn fencer(&self) -> Fencer {
-        Fencer::prepare(&binary(), &self.hidden())
+        Fencer::prepare(&binary(), &self.hidden(), &[])
     }
 
     fn work(&self) -> PathBuf {
@@ -437,6 +437,53 @@ fn a_hidden_working_directory_is_refused() {
     }
 }
 
+/// The workspaces and programs that the original keeps in the state directory stay in reach, and nothing beside them.
+#[test]
+fn gaps_show_what_lies_in_them_and_nothing_else() {
+    let scene = Scene::new();
+    let state = scene.scratch.join("state");
+    for name in ["workspace", "bin", "behind"] {
+        fs::create_dir(state.join(name)).unwrap();
+        fs::write(state.join(name).join("file"), "content").unwrap();
+    }
+    symlink(&state, state.join("workspace-link")).unwrap();
+    symlink("../token", state.join("workspace/token")).unwrap();
+    let gap = |name: &str, is_writable| Gap { path: state.join(name), is_writable };
+    let gaps = [gap("workspace", true), gap("bin", false), gap("workspace-link", true), gap("absent", true)];
+    let fencer = Fencer::prepare(&binary(), &scene.hidden(), &gaps);
+    if !fencer.mechanism().starts_with("mount namespace") {
+        assert!(!fencer.hides(&state));
+        return println!("skipped: {}", fencer.mechanism());
+    }
+    for (place, hidden) in
+        [("", true), ("behind", true), ("workspace-link", true), ("workspace", false), ("bin", false)]
+    {
+        assert_eq!(fencer.hides(&state.join(place)), hidden, "{place}");
+    }
+    assert!(!fencer.hides(&scene.work()));
+    let fence = fencer.enclose(&Walls::default()).unwrap();
+    let inside = |text: &str| {
+        let program = Program::Path(Path::new("/bin/sh"));
+        scene.run_in(&state.join("workspace"), &fence, program, &["sh", "-c", text]).unwrap()
+    };
+    for (text, works) in [
+        ("cat file && echo more >> file && mkdir new && ls ../bin && cat ../bin/file", true),
+        ("echo more >> ../bin/file", false),
+        ("touch ../bin/planted", false),
+        ("cat token", false),
+        ("cat ../token", false),
+        ("cat ../behind/file", false),
+        ("ls ../workspace-link/token", false),
+        ("mkdir ../other", false),
+        ("umount . || umount .. || mount -o remount,rw ../bin", false),
+        ("test \"$(ls -A ..)\" = \"$(printf 'bin\nworkspace')\"", true),
+    ] {
+        let (exit, said) = inside(text);
+        assert_eq!(exit == Exit::Code(0), works, "{text}: {said}");
+    }
+    assert_eq!(fs::read_to_string(state.join("bin/file")).unwrap(), "content");
+}
+
 /// The cover lies on the directory that was there; another one in its place must not be open.
 #[test]
 fn a_replaced_state_directory_stops_everything() {
@@ -461,7 +508,7 @@ fn a_replaced_state_directory_stops_everything() {
 fn a_hidden_path_that_comes_later_stops_everything() {
     let scene = Scene::new();
     let late = scene.scratch.join("late");
-    let fencer = Fencer::prepare(&binary(), &[scene.scratch.join("state"), late.clone()]);
+    let fencer = Fencer::prepare(&binary(), &[scene.scratch.join("state"), late.clone()], &[]);
     if !fencer.mechanism().starts_with("mount namespace") {
         return println!("skipped: {}", fencer.mechanism());
     }
@@ -481,7 +528,7 @@ fn files_and_links_are_hidden() {
     let _listener = UnixListener::bind(&socket).unwrap();
     fs::write(&file, TOKEN).unwrap();
     std::os::unix::fs::symlink(scene.scratch.join("state"), &link).unwrap();
-    let fencer = Fencer::prepare(&binary(), &[file.clone(), link.clone(), socket.clone()]);
+    let fencer = Fencer::prepare(&binary(), &[file.clone(), link.clone(), socket.clone()], &[]);
     if !fencer.mechanism().starts_with("mount namespace") {
         return println!("skipped: {}", fencer.mechanism());
     }

@@ -703,6 +703,37 @@ fn node_events_are_always_acknowledged() {
     assert_eq!(scene.node.request("node.event", finished).unwrap()["reason"], "unmatched_exec_event");
 }
 
+/// A58: the end of a run is taken once, from the connection that has run it.
+#[test]
+fn sec_a58_a_repeated_completion_is_nobodys() {
+    let mut scene = Scene::new();
+    let (invocation, request) = scene.dispatch("system.run", json!({"command": ["true"]}));
+    let run = parameters(&request)["runId"].clone();
+    let finished = json!({"event": "exec.finished", "payloadJSON": json!({"sessionKey": "node", "runId": run,
+        "host": "node", "command": "true", "exitCode": 0, "timedOut": false, "success": true, "output": ""}).to_string()});
+    // Another node of the same gateway has not run it.
+    let other = Device::new();
+    let mut stranger = Client::login(&scene.gateway, &Connect::node(&other, &scene.surface));
+    assert_eq!(stranger.request("node.event", finished.clone()).unwrap()["reason"], "unmatched_exec_event");
+    assert_eq!(scene.node.request("node.event", finished.clone()).unwrap(), json!({"ok": true}), "the first");
+    scene.answer(&request, json!({"ok": true}));
+    scene.owner.response(&invocation).unwrap();
+    for _ in 0..4 {
+        assert_eq!(scene.node.request("node.event", finished.clone()).unwrap()["reason"], "unmatched_exec_event");
+    }
+    // One that ended with its connection, told by the next one.
+    let (_, request) = scene.dispatch("system.run", json!({"command": ["true"]}));
+    let mut finished = finished;
+    let payload = finished["payloadJSON"].as_str().unwrap();
+    let next = payload.replace(run.as_str().unwrap(), parameters(&request)["runId"].as_str().unwrap());
+    assert_ne!(payload, next);
+    finished["payloadJSON"] = json!(next);
+    scene.node = Client::login(&scene.gateway, &Connect::node(&scene.device, &scene.surface));
+    for _ in 0..2 {
+        assert_eq!(scene.node.request("node.event", finished.clone()).unwrap()["reason"], "unmatched_exec_event");
+    }
+}
+
 /// Spec gateway §9 (13): what we do not serve is refused in words that silence the official node host.
 #[test]
 fn the_official_nodes_updates_are_answered_finally() {

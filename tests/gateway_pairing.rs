@@ -535,7 +535,9 @@ fn what_was_allowed_can_be_taken_back() {
     let waiting = invoke_which(&mut owner, &id);
     node.event("node.invoke.request");
 
-    owner.request("device.pair.remove", json!({"deviceId": id})).unwrap();
+    // Recorded: what takes rights away needs no more than pairing, also for a node.
+    let mut pairing = Client::login(&gateway, &Connect::cli(&["operator.pairing"]));
+    pairing.request("device.pair.remove", json!({"deviceId": id})).unwrap();
     assert_eq!(node.closed().code, 4001);
     assert!(owner.response(&waiting).is_err(), "the invocation under way has failed");
     let error = Client::tcp(&gateway).connect(&connect.clone().device_token(&token)).unwrap_err();
@@ -552,6 +554,148 @@ fn what_was_allowed_can_be_taken_back() {
     node.no_event("node.invoke.request");
     gateway.approve_surface(&id);
     owner.request("node.pair.remove", json!({"nodeId": id})).unwrap();
+    let closed = node.closed();
+    assert_eq!((closed.code, closed.reason.as_str()), (4001, "device removed"));
+    assert_eq!(
+        owner.request("device.pair.list", json!({})).unwrap()["paired"],
+        json!([]),
+        "its only role was the node's"
+    );
     let again = invoke_which(&mut owner, &id);
     assert_eq!(owner.response(&again).unwrap_err()["details"]["code"], "PAIRING_CHANGED");
+}
+
+/// frames/cli-nodes-rename.json, cli-devices-rename.json
+#[test]
+fn an_owner_names_nodes_and_devices() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let device = Device::new();
+    let id = device.id();
+    let connect = Connect::node(&device, &Surface::linux(&["system.which"]));
+    let _node = Client::login(&gateway, &connect);
+    let rename = json!({"nodeId": id, "displayName": " studio "});
+    let error = owner.request("node.rename", rename.clone()).unwrap_err();
+    assert_eq!(error["message"], "unknown nodeId", "no surface is approved yet");
+    gateway.approve_surface(&id);
+    assert_eq!(owner.request("node.rename", rename).unwrap(), json!({"nodeId": id, "displayName": "studio"}));
+    assert_eq!(describe(&mut owner, &id)["displayName"], "studio");
+    for name in [String::new(), "  ".to_owned(), "x".repeat(257)] {
+        let error = owner.request("node.rename", json!({"nodeId": id, "displayName": name})).unwrap_err();
+        assert_eq!(error["code"], "INVALID_REQUEST", "{error}");
+    }
+
+    let answer = owner.request("device.pair.rename", json!({"deviceId": id, "label": "mine"})).unwrap();
+    assert_eq!(answer, json!({"deviceId": id, "label": "mine"}));
+    assert_eq!(owner.event("device.pair.changed"), json!({}));
+    assert_eq!(owner.request("device.pair.list", json!({})).unwrap()["paired"][0]["operatorLabel"], "mine");
+    let error = owner.request("device.pair.rename", json!({"deviceId": "nobody", "label": "x"})).unwrap_err();
+    assert_eq!(error["message"], "unknown deviceId");
+    let mut weak = Client::login(&gateway, &Connect::backend(&["operator.write"]));
+    for method in ["node.rename", "device.pair.rename"] {
+        let error = weak.request(method, json!({"nodeId": id, "displayName": "x", "deviceId": id, "label": "x"}));
+        assert_eq!(error.unwrap_err()["details"]["missingScope"], "operator.pairing", "{method}");
+    }
+}
+
+/// frames/cli-devices-rotate.json, cli-devices-revoke.json
+#[test]
+fn sec_a14_sessions_end_with_their_device_token() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let device = Device::new();
+    let id = device.id();
+    let connect = Connect::node(&device, &Surface::linux(&["system.which"]));
+    let (mut node, hello) = Client::login_hello(&gateway, &connect);
+    let old = hello["auth"]["deviceToken"].as_str().unwrap().to_owned();
+    gateway.approve_surface(&id);
+    let waiting = invoke_which(&mut owner, &id);
+    let request = node.event("node.invoke.request");
+
+    let target = json!({"deviceId": id, "role": "node"});
+    let answer = owner.request("device.token.rotate", target.clone()).unwrap();
+    assert_eq!((&answer["deviceId"], &answer["role"], &answer["scopes"]), (&json!(id), &json!("node"), &json!([])));
+    assert_eq!(answer["tokenDelivery"], "withheld-cross-device");
+    assert!(answer["rotatedAtMs"].is_u64() && answer.get("token").is_none(), "{answer}");
+    let closed = node.closed();
+    assert_eq!((closed.code, closed.reason.as_str()), (4001, "device removed"));
+    assert!(owner.response(&waiting).is_err(), "{request}: the invocation under way has failed");
+    let error = Client::tcp(&gateway).connect(&connect.clone().device_token(&old)).unwrap_err();
+    assert_eq!(error["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH", "{error}");
+
+    // With the shared token the device is still the one that was approved.
+    let mut node = Client::login(&gateway, &connect);
+    let answer = owner.request("device.token.revoke", target.clone()).unwrap();
+    assert!(answer["revokedAtMs"].is_u64(), "{answer}");
+    assert_eq!(node.closed().code, 4001);
+    let error = Client::tcp(&gateway).connect(&connect).unwrap_err();
+    assert_eq!(error["details"]["reason"], "role-upgrade", "{error}");
+    assert!(owner.request("device.token.rotate", target).is_err(), "a revoked role comes back by approval only");
+    let request = json!({"requestId": error["details"]["requestId"]});
+    owner.request("device.pair.approve", request).unwrap();
+    Client::login(&gateway, &connect);
+}
+
+/// Never more than the caller and the record both have.
+#[test]
+fn sec_a34_rotation_gives_no_scope_that_was_not_approved() {
+    let gateway = Gateway::new();
+    let tablet = Device::new();
+    let connect = |scopes: &[&str]| Connect::new("openclaw-macos", "ui", "operator", scopes).device(&tablet);
+    let scopes = ["operator.pairing", "operator.read"];
+    let (_first, hello) = Client::login_hello(&gateway, &connect(&scopes));
+    let token = hello["auth"]["deviceToken"].as_str().unwrap().to_owned();
+    let mut pairing = Client::login(&gateway, &Connect::backend(&["operator.pairing"]));
+    let rotate = |client: &mut Client, scopes: Value| {
+        client.request("device.token.rotate", json!({"deviceId": tablet.id(), "role": "operator", "scopes": scopes}))
+    };
+    for wanted in ["operator.admin", "operator.write", "operator.read", "*"] {
+        let error = rotate(&mut pairing, json!([wanted])).expect_err(wanted);
+        assert_eq!(error["code"], "INVALID_REQUEST", "{error}");
+    }
+    let target = json!({"deviceId": tablet.id(), "role": "operator"});
+    pairing
+        .request("device.token.rotate", target.clone())
+        .expect_err("all of the record's are more than the caller has");
+    let mut owner = gateway.owner();
+    rotate(&mut owner, json!(["operator.admin"])).expect_err("the record does not have it");
+    let with_token = connect(&scopes).no_auth().device_token(&token);
+    let mut own = Client::login(&gateway, &with_token);
+
+    // The device itself is told its new token; the old one is worth nothing.
+    let answer = own.request("device.token.rotate", target).unwrap();
+    assert_eq!((&answer["tokenDelivery"], &answer["scopes"]), (&json!("in-band"), &json!(scopes)), "{answer}");
+    assert_eq!(own.closed().code, 4001);
+    Client::tcp(&gateway).connect(&with_token).expect_err("the old token");
+    let new = answer["token"].as_str().unwrap();
+    Client::login(&gateway, &connect(&scopes).no_auth().device_token(new));
+}
+
+/// A role that pairing never granted gets no token; other devices look as if they were not there.
+#[test]
+fn sec_a35_a44_rotation_makes_no_role_and_reaches_no_other_device() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let (node, tablet) = (Device::new(), Device::new());
+    Client::login(&gateway, &Connect::node(&node, &Surface::linux(&["system.which"])));
+    let scopes = ["operator.pairing"];
+    let tablet = Connect::new("openclaw-macos", "ui", "operator", &scopes).device(&tablet);
+    let mut tablet = Client::login(&gateway, &tablet);
+    for method in ["device.token.rotate", "device.token.revoke"] {
+        for role in ["operator", "worker"] {
+            let error = owner.request(method, json!({"deviceId": node.id(), "role": role})).unwrap_err();
+            assert!(error["message"].as_str().unwrap().ends_with(" denied"), "{method} {role}: {error}");
+        }
+        let error = tablet.request(method, json!({"deviceId": node.id(), "role": "node"})).unwrap_err();
+        assert!(error["message"].as_str().unwrap().ends_with(" denied"), "{method}: {error}");
+    }
+    for (method, params) in [
+        ("device.pair.rename", json!({"deviceId": node.id(), "label": "x"})),
+        ("node.rename", json!({"nodeId": node.id(), "displayName": "x"})),
+    ] {
+        assert!(
+            tablet.request(method, params).unwrap_err()["message"].as_str().unwrap().starts_with("unknown"),
+            "{method}"
+        );
+    }
 }

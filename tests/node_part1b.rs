@@ -153,6 +153,14 @@ fn sec_a53_h15_loosening_from_outside_is_refused_and_tightening_made() {
     assert_eq!(after["file"]["ours"], json!({"kept": [1, 2]}), "unknown members stay");
     assert_eq!(after["hash"], support::sha256_hex(&fs::read(scratch.approvals_path()).unwrap()));
     wait_until("the log line", || app.log().contains("approvals document: edited").then_some(()));
+    let audit = scratch.mac_debug(&["audit", "show", "--json", "--last", "1000"]);
+    let audit: Value = serde_json::from_str(&audit.stdout).unwrap();
+    let edits = |decision: &str| {
+        let records = audit["decisions"].as_array().unwrap().iter();
+        records.filter(|record| record["kind"] == "edit" && record["decision"] == decision).count()
+    };
+    assert_eq!((edits("denied"), edits("allowed")), (loosening().len(), 1), "{audit}");
+    assert_eq!(scratch.mac_debug(&["audit", "verify"]).code, Some(0));
     let refused = scratch.mac_debug(&["run", "--", "echo", "x"]);
     assert!(refused.stderr.contains("security=deny"), "it holds at once: {refused:?}");
 }

@@ -441,6 +441,36 @@ fn sec_a52_a55_parameters_do_not_choose_the_policy() {
     assert_eq!(resolved["request"]["agentId"], "main", "{resolved}");
 }
 
+/// A59: there is no method that writes the configuration, whoever asks and however it is spelled.
+#[test]
+fn sec_a59_the_configuration_is_written_by_nobody() {
+    let mut gateway = Gateway::new();
+    let path = gateway.state.join("openclaw.json");
+    let before = std::fs::read(&path).unwrap();
+    let node = node(&gateway);
+    let loose = json!({"tools": {"exec": {"security": "full", "ask": "off", "mode": "full", "safeBins": ["sh"]}},
+        "gateway": {"auth": {"mode": "none"}, "controlUi": {"allowedOrigins": ["*"]},
+            "nodes": {"allowCommands": ["system.run"]}},
+        "agents": {"list": [{"id": "main", "tools": {"exec": {"security": "full"}}}]}});
+    for scopes in [&["operator.admin"][..], &["operator.write"]] {
+        let mut client = operator(&gateway, &Device::new(), scopes);
+        for method in ["config.set", "config.patch", "config.apply", "config.schema.set", "Config.Set", "config.set "] {
+            for params in [json!({"raw": loose.to_string()}), json!({"patch": loose}), loose.clone()] {
+                let error = client.request(method, params).unwrap_err();
+                assert_eq!(error["code"], "INVALID_REQUEST", "{method}: {error}");
+                assert!(error["message"].as_str().unwrap().contains("unknown method"), "{method}: {error}");
+            }
+        }
+        for command in ["config.set", "gateway.config.apply", "system.execApprovals.set"] {
+            let invoke = json!({"nodeId": node.id(), "command": command, "params": loose, "idempotencyKey": "k"});
+            assert_eq!(client.request("node.invoke", invoke).unwrap_err()["code"], "INVALID_REQUEST", "{command}");
+        }
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(node.invokes().len(), 0);
+    gateway.assert_alive();
+}
+
 /// A66: what cannot be seen is shown as an escape, and what runs is what was sent.
 #[test]
 fn sec_a66_hidden_characters_are_shown_to_approvers() {
@@ -500,7 +530,7 @@ fn sec_a60_a62_the_approved_plan_runs_once_on_a_real_node() {
         let prepare =
             json!({"nodeId": node, "command": "system.run.prepare", "params": command, "idempotencyKey": "p"});
         let plan = owner.request("node.invoke", prepare).unwrap()["payload"]["plan"].clone();
-        let id = if trusted { "trusted" } else { "not trusted" };
+        let id = if trusted { "trusted" } else { "not-trusted" };
         let asked = owner.start(
             "exec.approval.request",
             json!({"id": id, "host": "node", "nodeId": node, "command": "x",

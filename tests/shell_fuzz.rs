@@ -3,49 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
+mod support_fuzz;
 
 use openclaw::exec::display::quoted;
 use openclaw::exec::plan::{After, NotUnderstood};
 use openclaw::exec::shell::{Script, Surroundings, parse};
 use openclaw::protocol::text;
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::TempDir;
+use support_fuzz::{Random, fuzz, trace};
 
-const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
-const MUTATIONS: usize = 20_000;
+const MUTATIONS: u64 = 20_000;
 const GENERATED: usize = 10_000;
 /// Of the generated lines that many at least must be understood, or the comparison says little.
 const UNDERSTOOD: usize = 4_000;
-
-/// xorshift64*: the same numbers everywhere.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed = std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("SEED is a decimal number"));
-        println!("seed {seed}");
-        Self(seed.max(1))
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
-    }
-
-    fn one_in(&mut self, number: usize) -> bool {
-        self.below(number) == 0
-    }
-}
 
 /// A home with programs, and a working directory with files of odd names.
 struct Scratch(TempDir);
@@ -163,45 +139,21 @@ fn target(scratch: &Scratch, bytes: &[u8]) -> bool {
 #[test]
 fn sec_h23_reader_of_shell_text() {
     let scratch = Scratch::new();
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/shell");
-    let mut seeds: Vec<Vec<u8>> = Vec::new();
-    for entry in fs::read_dir(corpus).unwrap() {
-        let content = fs::read(entry.unwrap().path()).unwrap();
-        seeds.extend(content.split(|byte| *byte == b'\n').map(<[u8]>::to_vec));
-        seeds.push(content);
-    }
-    seeds.sort();
-    assert!(seeds.len() > 20);
-    let mut understood = seeds.iter().filter(|seed| target(&scratch, seed)).count();
-    assert!(understood > 10);
-    let mut random = Random::new();
-    for _ in 0..MUTATIONS {
-        let mut bytes = random.pick(&seeds.iter().collect::<Vec<_>>()).clone();
-        for _ in 0..=random.below(4) {
-            mutate(&mut bytes, &seeds, &mut random);
-        }
-        understood += usize::from(target(&scratch, &bytes));
-    }
-    println!("{understood} of {} understood", MUTATIONS + seeds.len());
-    assert!(understood > MUTATIONS / 20);
-}
-
-fn mutate(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
-    let at = random.below(bytes.len() + 1);
-    let end = at + random.below(bytes.len() - at + 1);
-    match random.below(5) {
-        0 => drop(bytes.drain(at..end)),
-        1 => bytes.insert(at, random.pick(b"\"'\\$`~*?[]{}()<>|&;#!=-,. \n\rahP1/\0\xFF")),
-        2 => bytes.insert(at, random.below(256) as u8),
-        3 => {
-            let copy = bytes[at..end].to_vec();
-            bytes.splice(at..at, copy);
-        }
-        _ => {
-            let other = &seeds[random.below(seeds.len())];
-            bytes.extend_from_slice(&other[random.below(other.len() + 1)..]);
-        }
-    }
+    let characters: Vec<String> = "\"'\\$`~*?[]{}()<>|&;#!=-,. \n\rahP1/\0".chars().map(String::from).collect();
+    let words: Vec<&str> =
+        characters.iter().map(String::as_str).chain(NAMES.iter().copied()).chain(PIECES.iter().copied()).collect();
+    let understood = Cell::new(0_u64);
+    let target = |bytes: &[u8]| {
+        let is_understood = target(&scratch, bytes);
+        understood.set(understood.get() + u64::from(is_understood));
+        trace((
+            is_understood,
+            String::from_utf8_lossy(bytes).split_whitespace().map(|word| word.len().min(9)).take(6).collect::<Vec<_>>(),
+        ))
+    };
+    fuzz("shell", MUTATIONS, &words, target);
+    println!("{} understood", understood.get());
+    assert!(understood.get() > MUTATIONS / 20);
 }
 
 /// Mostly functions of the driver: processes take time.

@@ -358,3 +358,22 @@ fn sec_a121_a_token_that_others_could_have_written_or_read_serves_nobody() {
     let (ran, log) = serves(&with_token(GOOD), GOOD);
     assert!(ran, "{log}");
 }
+
+/// The original's agents work in the state directory: there, and nowhere else in it, commands can.
+#[test]
+fn commands_work_in_a_workspace_of_the_state_directory() {
+    let scratch = Scratch::new();
+    scratch.approvals(&allowing(&["touch"]));
+    let [workspace, own] = ["workspace", "devices"].map(|name| scratch.state().join(name));
+    fs::create_dir_all(&workspace).unwrap();
+    let app = App::start(&scratch);
+    let exec = app.exec(&scratch);
+    let touch = |directory: &Path| exec.request(&json!({"command": ["touch", "made"], "cwd": directory}));
+    touch(&workspace).ran();
+    assert!(workspace.join("made").exists());
+    if !app.log().contains("fenced by: mount namespace") {
+        return println!("the rest is left out, because nothing can be hidden here");
+    }
+    assert_eq!(touch(&own).refused("UNAVAILABLE")["reason"], "cwd-unavailable");
+    assert!(!own.join("made").exists());
+}

@@ -3,8 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support_vectors/mod.rs"]
-mod support;
+mod support_vectors;
 
 use openclaw::exec::analysis::{self, Host};
 use openclaw::exec::matching::{By, SafeBins, SkillBin};
@@ -17,7 +16,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use support::{Fixture, cases};
+use support_vectors::{Fixture, cases};
 
 /// Cases with one of these tags must come out as the original has them.
 const MUST_AGREE: &[&str] = &["basic", "pattern", "resolution", "safe-bin", "chain", "arg-pattern", "skills"];

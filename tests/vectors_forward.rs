@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support_node;
+mod support_vectors;
 
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::{Guards, PolicySource};
@@ -30,17 +31,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 use support_node::{PATIENCE, Script, Seat, TOKEN, credentials};
-
-fn cases(file: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let text = std::fs::read_to_string(directory.join(file)).unwrap();
-    // Half of a pair is no text; it stands in cases that are not played here.
-    let text = text.replace(r"(truncated) \udca5", "(truncated) ");
-    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(cases.len() > 3, "{file} is not complete");
-    cases
-}
+use support_vectors::cases;
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
@@ -116,11 +107,11 @@ impl PolicySource for Fixed {
         Rules { policy: self.0.clone(), safe_bins: Arc::default(), skills: Vec::new(), strict_inline_eval: false }
     }
 
-    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) -> Result<(), String> {
+    fn add_allow_always(&self, _: Option<&str>, _: &AllowEntry) -> Result<(), String> {
         Err("these tests add nothing".to_owned())
     }
 
-    fn record_use(&self, _: Option<&str>, _: &AllowEntry, _: &str, _: &str) {}
+    fn record_use(&self, _: &AllowEntry, _: &str, _: &str) {}
 }
 
 fn app_at(socket: &Path) -> ExecHost {

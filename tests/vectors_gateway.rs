@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
+mod support_vectors;
 
 use openclaw::exec::display;
 use openclaw::gateway::command_policy::{self, NotAllowed, OwnerLists, Platform};
@@ -19,20 +20,9 @@ use openclaw::{limits, protocol};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::{Client, Connect, Gateway};
-
-fn cases(file: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let text = std::fs::read_to_string(directory.join(file)).unwrap();
-    // Half of a pair is no text: ours starts with the next whole character.
-    let text = text.replace(r"(truncated) \udca5", "(truncated) ");
-    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(cases.len() > 3, "{file} is not complete");
-    cases
-}
+use support_vectors::cases;
 
 fn stricter(case: &Value, reason: &str) {
     println!("{}: ours is stricter: {reason}", text(&case["id"]));

@@ -3,22 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod support_vectors;
+
 use openclaw::exec::arguments::arguments_hash;
 use openclaw::exec::matching::{SafeBins, Target};
 use openclaw::exec::safe_bins::Profile;
 use openclaw::state::approvals::AllowEntry;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-fn cases(file: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let path = directory.join(file);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(cases.len() > 3, "{file} is empty");
-    cases
-}
+use support_vectors::cases;
 
 fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)

@@ -4,8 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "support_vectors/mod.rs"]
-mod support;
+mod support_vectors;
 
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::Guards;
@@ -30,7 +29,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use support::{Fixture, cases};
+use support_vectors::{Fixture, cases};
 
 /// A difference: what, theirs, ours.
 struct Difference {

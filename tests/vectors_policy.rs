@@ -4,6 +4,8 @@
 //! fails. `OPENCLAW_VECTORS_DIR` names another directory than `tests/vectors`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
+mod support_vectors;
+
 use openclaw::protocol::policy::{Ask, Security};
 use openclaw::state::approvals::ApprovalsDocument;
 use openclaw::state::{Environment, StateDir};
@@ -11,16 +13,7 @@ use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-
-fn cases(file: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let text = std::fs::read_to_string(directory.join(file)).unwrap();
-    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(cases.len() > 3, "{file} is not complete");
-    cases
-}
+use support_vectors::cases;
 
 /// The document with the defaults of 2026.9 where it names none.
 fn with_their_defaults(mut file: Value) -> Value {

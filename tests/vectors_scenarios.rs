@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod support;
+mod support_vectors;
 
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{Client, Connect, Device, Gateway, Options, Surface, mode, wait_until};
+use support_vectors::cases;
 
 /// One scenario's steps, taken one after the other.
 struct Steps {
@@ -20,11 +22,7 @@ struct Steps {
 
 impl Steps {
     fn of(name: &'static str) -> Self {
-        let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-        let text = std::fs::read_to_string(directory.join("scenarios.jsonl")).unwrap();
-        let cases = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let case = cases.into_iter().find(|case| case["in"]["name"] == name).unwrap();
+        let case = cases("scenarios.jsonl").into_iter().find(|case| case["in"]["name"] == name).unwrap();
         Self { name, left: case["out"].as_array().unwrap().iter().cloned().collect() }
     }
 
@@ -123,8 +121,9 @@ fn vectors_scenario_node_pairing() {
     let ours = owner.request("node.pair.approve", json!({"requestId": repair["requestId"]})).unwrap();
     assert_eq!(ours["node"]["createdAtMs"] == created, recorded["createdKept"] == true, "{ours}");
     assert_eq!(ours["node"]["displayName"], "N", "ours does not lose the name");
-    assert!(is_unknown_method(&mut owner, "node.rename"));
-    steps.differs("rename", "ours has no other name for a node than its own");
+    let recorded = steps.next("rename");
+    let rename = json!({"nodeId": device.id(), "displayName": recorded["displayName"]});
+    members_are(&owner.request("node.rename", rename).unwrap(), &recorded, &["displayName"], "rename");
     steps.refused("rename unknown", owner.request("node.rename", json!({"nodeId": "x", "displayName": "New"})));
     let recorded = steps.next("files");
     assert_eq!((&recorded["pending"], &recorded["paired"]), (&json!("600"), &json!("600")));
@@ -194,15 +193,20 @@ fn vectors_scenario_device_pairing() {
     let answer = refused(&strange);
     assert!(answer.is_err(), "more permissive: {answer:?}");
     steps.differs("ensure unknown role mints", "there are two roles");
-    assert!(is_unknown_method(&mut owner, "device.token.rotate"));
-    steps.differs("rotate", "a token is taken back by removing its device");
-    owner.request("device.pair.remove", json!({"deviceId": device.id()})).unwrap();
-    assert_eq!(steps.next("revoke")["role"], "node");
+    let node_role = json!({"deviceId": device.id(), "role": "node"});
+    let recorded = steps.next("rotate");
+    let operator_role = json!({"deviceId": device.id(), "role": "operator"});
+    let ours = owner.request("device.token.rotate", operator_role).unwrap();
+    members_are(&ours, &recorded, &["role"], "rotate");
+    assert_eq!(ours["tokenDelivery"], "withheld-cross-device", "stricter: only the device sees its token");
+    let recorded = steps.next("revoke");
+    members_are(&owner.request("device.token.revoke", node_role).unwrap(), &recorded, &["role"], "revoke");
     steps.refused("verify revoked", refused(&with_token));
     let answer = refused(&connect);
     assert_eq!(answer.unwrap_err()["code"], "NOT_PAIRED");
     steps.differs("ensure after revoke mints", "what was taken back is not given again in silence");
-    steps.refused("revoke missing", owner.request("device.pair.remove", json!({"deviceId": device.id()})));
+    let missing = json!({"deviceId": Device::new().id(), "role": "node"});
+    steps.refused("revoke missing", owner.request("device.token.revoke", missing));
     steps.refused("ensure unknown device", refused(&Connect::node(&Device::new(), &surface(&[]))));
     assert_eq!(steps.next("modes"), json!({"pending": "600", "paired": "600"}));
     only_for_the_owner(gateway.state.path());

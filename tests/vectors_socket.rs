@@ -3,6 +3,8 @@
 // A test stops at the first thing that is not as it should be.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod support_vectors;
+
 use openclaw::identity::envelope::request_mac;
 use openclaw::identity::secret::Secret;
 use openclaw::node::exec_host_client::{ExecHostClient, ExecHostPeer, HostUnreachable};
@@ -14,20 +16,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
-
-fn vectors(name: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let text = fs::read_to_string(directory.join(name)).unwrap();
-    // One input is a JavaScript string that is no text; only its escaped form elsewhere matters.
-    let text = text.replace(r#"["echo","\ud800"]"#, r#"["echo","(lone surrogate)"]"#);
-    let vectors: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(!vectors.is_empty());
-    vectors
-}
+use support_vectors::cases;
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value.pointer(path).and_then(Value::as_str).unwrap()
@@ -35,7 +26,7 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
 
 #[test]
 fn vectors_exec_line_build_and_parse() {
-    for vector in vectors("exec-line.jsonl") {
+    for vector in cases("exec-line.jsonl") {
         let id = text(&vector, "/id");
         let request_json = text(&vector, "/out/requestJson");
         let nonce = text(&vector, "/in/nonce");
@@ -71,7 +62,7 @@ fn vectors_exec_line_build_and_parse() {
 #[test]
 fn vectors_exec_line_request_json_member_order() {
     let mut compared = 0;
-    for vector in vectors("exec-line.jsonl") {
+    for vector in cases("exec-line.jsonl") {
         let request_json = text(&vector, "/out/requestJson");
         if vector.pointer("/in/request").and_then(Value::as_object).unwrap().len() != 9 {
             continue;
@@ -87,7 +78,7 @@ fn vectors_exec_line_request_json_member_order() {
 
 #[test]
 fn vectors_exec_client_behaviour() {
-    for (index, vector) in vectors("exec-client.jsonl").into_iter().enumerate() {
+    for (index, vector) in cases("exec-client.jsonl").into_iter().enumerate() {
         let id = text(&vector, "/id");
         let directory = std::env::temp_dir().join(format!("oc-xc-{}-{index}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();

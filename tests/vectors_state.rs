@@ -2,6 +2,8 @@
 //! document. Where ours is stricter on purpose, the difference is named here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod support_vectors;
+
 use ed25519_compact::{KeyPair, Seed};
 use openclaw::identity::device::{self, DeviceKey};
 use openclaw::protocol::connect::{DevicePayload, PayloadForm, device_payload};
@@ -9,16 +11,8 @@ use openclaw::protocol::policy::{Ask, Security};
 use openclaw::state::approvals::ApprovalsDocument;
 use openclaw::state::{Environment, StateDir, device_key};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-
-fn vectors(name: &str) -> Vec<Value> {
-    let directory = std::env::var_os("OPENCLAW_VECTORS_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors"), PathBuf::from);
-    let text = std::fs::read_to_string(directory.join(name)).unwrap();
-    let vectors: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(vectors.len() > 20, "{name} is not complete");
-    vectors
-}
+use std::path::PathBuf;
+use support_vectors::cases;
 
 /// A state directory that is removed afterwards.
 struct Scratch(PathBuf);
@@ -66,7 +60,7 @@ fn key_of(seed_hex: &str) -> Option<DeviceKey> {
 
 #[test]
 fn vectors_device_identity() {
-    let vectors = vectors("device-identity.jsonl");
+    let vectors = cases("device-identity.jsonl");
     let of_kind = |kind: &'static str| vectors.iter().filter(move |vector| vector["fn"] == kind);
     for vector in of_kind("device-id") {
         let (id, out) = (text(vector, "id"), &vector["out"]);
@@ -130,7 +124,7 @@ fn vectors_device_identity() {
 /// As recorded, except that what cannot be used is kept aside instead of overwritten.
 #[test]
 fn vectors_device_load() {
-    let vectors = vectors("device-identity.jsonl");
+    let vectors = cases("device-identity.jsonl");
     let cases: Vec<_> = vectors.iter().filter(|vector| vector["fn"] == "device-load").collect();
     assert!(!cases.is_empty());
     for vector in cases {
@@ -179,7 +173,7 @@ fn from_words(resolved: &Value) -> (Security, Ask, Security, bool) {
 #[test]
 fn vectors_approvals_normalize() {
     let mut good = 0;
-    for vector in vectors("approvals-normalize.jsonl") {
+    for vector in cases("approvals-normalize.jsonl") {
         let id = text(&vector, "id");
         let raw = text(&vector["in"], "raw");
         let scratch = Scratch::new();

@@ -69,15 +69,6 @@ impl ConnectError {
             message: error.message,
         })
     }
-
-    /// `details.code` of a refusal.
-    pub fn refusal_code(&self) -> Option<&str> {
-        match self {
-            Self::Refused(error) => Some(error.detail_code()),
-            Self::PairingRequired(_) => Some("PAIRING_REQUIRED"),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for ConnectError {

@@ -12,13 +12,13 @@ use argh::FromArgs;
 use std::io::Read;
 use std::process::ExitCode;
 
-/// What waits for an operator's word (list, allow-once, allow-always, deny), and the approvals document: who may run
-/// what without a question (get, set, allowlist, denylist, mode, fence).
+/// Two things. Commands that wait for an operator's answer: list, allow-once, allow-always, deny. And the approvals
+/// document, which says what runs without a question and what never runs: get, set, allowlist, denylist, mode, fence.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "approvals",
-    note = "The document is this machine's, unless --gateway or --node names another; this machine's needs no gateway.",
+    note = "The document is this machine's, unless --gateway or --node names another; this machine's needs no gateway. A change counts from the next command on.",
     example = "openclaw mac-debug approvals allowlist add /usr/bin/git"
 )]
 pub struct Flags {
@@ -41,7 +41,7 @@ enum Verb {
     Fence(FenceLevel),
 }
 
-/// The commands that wait for an operator's word (`openclaw app --ask operator`).
+/// Show the commands that wait for an operator's answer (there are some when the app runs with `--ask operator`).
 #[derive(FromArgs)]
 #[argh(subcommand, name = "list")]
 struct Waiting {
@@ -59,7 +59,7 @@ macro_rules! answer {
             /// print JSON
             #[argh(switch)]
             json: bool,
-            /// the approval
+            /// which one: the id that list shows
             #[argh(positional)]
             id: String,
         }
@@ -72,7 +72,7 @@ answer! {
     AllowOnce
 }
 answer! {
-    /// Let one waiting command run, and put it on the allowlist.
+    /// Let one waiting command run, and the same command (program, arguments, directory) from now on.
     #[argh(subcommand, name = "allow-always")]
     AllowAlways
 }
@@ -99,7 +99,7 @@ macro_rules! about_document {
             /// the document of the gateway's machine
             #[argh(switch)]
             gateway: bool,
-            /// the document of a node, by id, beginning of the id, or name
+            /// the document of a node: its id, the beginning of its id, or its name
             #[argh(option)]
             node: Option<String>,
             /// print JSON
@@ -116,16 +116,16 @@ macro_rules! about_document {
 }
 
 about_document! {
-    /// Show the document. Creates nothing.
+    /// Show the approvals document. Changes nothing.
     #[argh(subcommand, name = "get")]
     Get {}
 }
 
 about_document! {
-    /// Replace the whole document. The exec socket in it stays as it is.
+    /// Replace the whole approvals document by another one (JSON, as get --json shows under "file").
     #[argh(subcommand, name = "set")]
     Set {
-        /// only if the document still has this hash (see get)
+        /// refuse if the document has another hash by now (get shows it)
         #[argh(option)]
         base_hash: Option<String>,
         /// read the new document from standard input
@@ -137,7 +137,7 @@ about_document! {
     }
 }
 
-/// What runs without a question.
+/// Change what runs without a question.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "allowlist")]
 struct Allowlist {
@@ -154,25 +154,26 @@ enum AllowlistVerb {
 
 about_document! {
     /// Let a program run without a question.
-    #[argh(subcommand, name = "add")]
+    #[argh(subcommand, name = "add", example = "openclaw mac-debug approvals allowlist add --arg-pattern '^status( |$)' git")]
     AllowlistAdd {
-        /// only with arguments that this regular expression matches
+        /// only if this regular expression is found in its arguments, joined by blanks; say ^ and $ for all of them
         #[argh(option)]
         arg_pattern: Option<String>,
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
-        /// glob over the program's path
+        /// the program's full path, where * stands for any text without / and ** for any text; or a name, for the
+        /// program that is found under it
         #[argh(positional)]
         pattern: String,
     }
 }
 
 about_document! {
-    /// Take a program off again.
+    /// Take a program off the allowlist.
     #[argh(subcommand, name = "remove")]
     AllowlistRemove {
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
         /// pattern or id of the entry
@@ -181,7 +182,7 @@ about_document! {
     }
 }
 
-/// What never runs, whatever else allows it.
+/// Change what never runs, whatever else allows it.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "denylist")]
 struct Denylist {
@@ -197,29 +198,30 @@ enum DenylistVerb {
 }
 
 about_document! {
-    /// Refuse a program, or every command that looks so.
+    /// Refuse a program, or every command that looks like a pattern.
     #[argh(subcommand, name = "add", example = "openclaw mac-debug approvals denylist add --command 'git push *'")]
     DenylistAdd {
-        /// glob over the whole command as it is shown, instead of a program
+        /// instead of a program: a pattern for the whole command as prompts show it, where * stands for any text and ?
+        /// for one character
         #[argh(option)]
         command: Option<String>,
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
-        /// glob over the program's path, or its name
+        /// the program's full path (* and ** as in allowlist add), or a name, for every program of that name
         #[argh(positional)]
         pattern: Option<String>,
     }
 }
 
 about_document! {
-    /// Take an entry off again.
+    /// Take an entry off the denylist.
     #[argh(subcommand, name = "remove")]
     DenylistRemove {
-        /// glob of an entry over whole commands, instead of a program
+        /// instead of a program: the entry's pattern for whole commands
         #[argh(option)]
         command: Option<String>,
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
         /// pattern or id of the entry
@@ -229,11 +231,11 @@ about_document! {
 }
 
 about_document! {
-    /// How strict: deny = nothing runs; ask = what the allowlist names runs, for the rest a person is asked; allow =
-    /// EVERYTHING runs and nobody is asked.
+    /// Say how strict: deny = nothing runs; ask = what the allowlist names runs, for the rest a person is asked; allow =
+    /// EVERYTHING runs and nobody is asked, only the denylist still refuses.
     #[argh(subcommand, name = "mode")]
     Mode {
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
         /// deny, ask or allow
@@ -243,11 +245,11 @@ about_document! {
 }
 
 about_document! {
-    /// What commands are kept from: none = nothing; state = our own state and sockets; workspace = also writing outside
-    /// their working directory; offline = also the network.
+    /// Say what commands are kept from: state (the default) = openclaw's own files and sockets; workspace = also writing
+    /// outside their working directory and the temporary folder; offline = also the network; none = nothing.
     #[argh(subcommand, name = "fence")]
     FenceLevel {
-        /// agent (default: *, every one)
+        /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
         agent: String,
         /// none, state, workspace or offline

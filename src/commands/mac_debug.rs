@@ -5,6 +5,7 @@ use crate::client::tunnel::Target as SshTarget;
 use crate::client::{CallError, Endpoint};
 use crate::inspect::{InspectError, Target, audit, explain, grants, nodes, pairing, run as runs, status, token};
 use crate::protocol::node::{RunRequest, RunResult};
+use crate::protocol::text;
 use crate::state::config::Config;
 use crate::state::{Environment, StateDir, StateError, pause};
 use crate::sys::process;
@@ -146,18 +147,18 @@ struct Pair {
     request_id: Option<String>,
 }
 
-/// What would happen to a command here, without running it: how it is understood, what allows it or why nothing does,
-/// and what to do to allow it.
+/// Tell what would happen to a command here, without running it: how it is understood, what allows it or why nothing
+/// does, and what to do to allow it. What somebody allowed for a while (see grants) is left out.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "explain", example = "openclaw mac-debug explain --shell 'git status && cargo test'")]
 struct Explain {
-    /// the agent that would ask
+    /// name of the agent that would ask (default: none)
     #[argh(option)]
     agent: Option<String>,
-    /// its directory (default: here)
+    /// the command's working directory (default: this one)
     #[argh(option)]
     cwd: Option<String>,
-    /// a text for a shell, instead of a command
+    /// instead of a command: a text, as `sh -c` would get it
     #[argh(option)]
     shell: Option<String>,
     /// print JSON
@@ -168,7 +169,8 @@ struct Explain {
     command: Vec<String>,
 }
 
-/// Commands that somebody at the app allowed for a while (`15min`, `session`): list, revoke ID, revoke all.
+/// Commands that the person at the app allowed for a while (with the words `15min` or `session`): list, revoke ID, revoke
+/// all. They end with the app, too.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "grants")]
 struct Grants {
@@ -178,13 +180,13 @@ struct Grants {
     /// list or revoke
     #[argh(positional)]
     verb: String,
-    /// the grant, or all
+    /// the id that list shows, or all
     #[argh(positional)]
     id: Option<String>,
 }
 
-/// The audit log of every decision about a command: show the last ones, or verify that none was removed, altered or moved.
-/// verify exits with 1 when the log is broken.
+/// The log of every decision about a command on this machine: show the last ones, or verify that none was removed, altered
+/// or moved. verify exits with 1 when the log is broken.
 #[derive(FromArgs)]
 #[argh(subcommand, name = "audit")]
 struct Audit {
@@ -244,8 +246,11 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
         }
         // Must work whatever else is broken.
-        Command::Pause(_) => Ok(switch(state.prepare().and_then(|()| pause::pause(&state)), "paused\n")?),
-        Command::Resume(_) => Ok(switch(pause::resume(&state), "commands may run again\n")?),
+        Command::Pause(_) => {
+            let effect = "paused: no command starts until `openclaw mac-debug resume`";
+            Ok(switch(&state, state.prepare().and_then(|()| pause::pause(&state)), effect)?)
+        }
+        Command::Resume(_) => Ok(switch(&state, pause::resume(&state), "commands may run again")?),
         Command::Grants(flags) => grants(&state, &flags),
         Command::Explain(flags) => explain(&state, &environment, flags),
         Command::Audit(flags) => audit(&state, &flags),
@@ -295,8 +300,9 @@ impl Named {
     }
 }
 
-fn switch(done: Result<(), StateError>, what: &str) -> Result<ExitCode, StateError> {
-    done.map(|()| say(what))
+/// Says what it did, and where.
+fn switch(state: &StateDir, done: Result<(), StateError>, effect: &str) -> Result<ExitCode, StateError> {
+    done.map(|()| say(&format!("{effect} ({})\n", text::visible(&state.root().to_string_lossy()))))
 }
 
 fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {

@@ -5,6 +5,7 @@ mod approvals;
 mod gateway;
 mod mac_debug;
 mod node;
+mod service;
 mod ssh;
 
 use crate::state::{Environment, StateDir, StateError};
@@ -118,7 +119,7 @@ fn locate(flag: Option<PathBuf>, environment: &mut Environment) -> Result<StateD
     StateDir::locate(environment)
 }
 
-/// `gateway run`, `node run`: the word is optional and nothing else is known yet.
+/// `gateway run`: the word is optional and nothing else is known yet.
 fn is_run(verb: Option<&str>) -> Result<(), String> {
     match verb {
         None | Some("run") => Ok(()),

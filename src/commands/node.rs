@@ -1,6 +1,7 @@
 //! `openclaw node`
 
-use super::{failed, is_run, locate, ssh, usage};
+use super::service::{self, Kept, Order, Word};
+use super::{failed, locate, ssh, usage};
 use crate::app::supervisor::{credential_source, device_tokens, given_credentials, remote_credential_source};
 use crate::client::tunnel::Target;
 use crate::client::{CredentialSource, Credentials, Endpoint, Surface};
@@ -13,6 +14,7 @@ use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::protocol::setup::SetupLink;
+use crate::service::{Role, log_file};
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::{Config, GatewayMode};
 use crate::state::paths::DeviceOwner;
@@ -33,7 +35,8 @@ use std::sync::Arc;
 #[derive(FromArgs)]
 #[argh(subcommand, name = "node")]
 pub struct Flags {
-    /// run (may be left out)
+    /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
+    /// stop, restart or status
     #[argh(positional)]
     verb: Option<String>,
     /// loopback host of the gateway (default: 127.0.0.1)
@@ -76,12 +79,27 @@ pub struct Flags {
     /// state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)
     #[argh(option)]
     state_dir: Option<PathBuf>,
+    /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
+    #[argh(switch)]
+    stored_token: bool,
+    /// print how the service stands as JSON
+    #[argh(switch)]
+    json: bool,
 }
 
 #[derive(Clone, Copy)]
 enum ExecHostWord {
     App,
     Local,
+}
+
+impl ExecHostWord {
+    fn word(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Local => "local",
+        }
+    }
 }
 
 impl FromStr for ExecHostWord {
@@ -111,9 +129,17 @@ impl FromStr for PeerWord {
 }
 
 /// Runs until a signal ends it, or the gateway refuses for good.
-pub fn run(flags: Flags, environment: Environment) -> ExitCode {
-    if let Err(error) = is_run(flags.verb.as_deref()) {
-        return usage(&error);
+pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
+    match service::word(flags.verb.as_deref()) {
+        Err(error) => return usage(&error),
+        Ok(Word::Service(verb)) => {
+            environment.gateway_port = flags.port.or(environment.gateway_port);
+            let order = Order { verb, role: Role::Node, json: flags.json, state_dir: flags.state_dir.clone() };
+            return service::carry_out(order, environment, |state, environment, kept| {
+                keep(flags, state, environment, kept)
+            });
+        }
+        Ok(Word::Run) => {}
     }
     match serve(flags, environment) {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,22 +147,73 @@ pub fn run(flags: Flags, environment: Environment) -> ExitCode {
     }
 }
 
-fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
-    process::settle();
-    let exec_host = match (flags.exec_host, environment.node_exec_host.as_deref()) {
+/// What a service is to be started with: each flag has its line here, or a reason to have none.
+fn keep(
+    flags: Flags,
+    state: &StateDir,
+    environment: &Environment,
+    kept: &mut Kept,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if flags.pair.is_some() {
+        return Err("a setup link is good once; run `openclaw node --pair LINK` first, then install without it".into());
+    }
+    surface(flags.commands.as_deref())?;
+    endpoint(&flags, &Config::inspect(state, environment)?, None)?;
+    kept.option("--exec-host", Some(exec_host(&flags, environment)?.word()));
+    // `port` is in the environment, as is the variable; the others are about this call.
+    let Flags {
+        verb: _,
+        host,
+        port: _,
+        url,
+        socket,
+        ssh,
+        ssh_identity,
+        ssh_config,
+        pair: _,
+        commands,
+        display_name,
+        exec_host: _,
+        exec_host_peer,
+        state_dir: _,
+        stored_token: _,
+        json: _,
+    } = flags;
+    kept.option("--host", host);
+    kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
+    kept.option("--url", url);
+    kept.option("--socket", socket.map(std::path::absolute).transpose()?);
+    ssh::keep(kept, ssh, ssh_identity, ssh_config)?;
+    kept.option("--commands", commands);
+    kept.option("--display-name", display_name);
+    kept.option("--exec-host-peer", (exec_host_peer.0 == ExecHostPeer::Official).then_some("official"));
+    Ok(())
+}
+
+fn exec_host(flags: &Flags, environment: &Environment) -> Result<ExecHostWord, String> {
+    Ok(match (flags.exec_host, environment.node_exec_host.as_deref()) {
         (Some(word), _) => word,
         (None, Some(word)) if !word.trim().is_empty() => {
             word.parse().map_err(|error| format!("OPENCLAW_NODE_EXEC_HOST: {error}"))?
         }
         _ if cfg!(target_os = "macos") => ExecHostWord::App,
         _ => ExecHostWord::Local,
-    };
+    })
+}
+
+fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
+    process::settle();
+    let exec_host = exec_host(&flags, &environment)?;
     let state = locate(flags.state_dir.clone(), &mut environment)?;
+    if flags.stored_token {
+        service::take_stored_token(Role::Node, &state, &mut environment)?;
+    }
     let config = Config::inspect(&state, &environment)?;
     let link = flags.pair.as_deref().map(setup_link).transpose()?;
     let endpoint = endpoint(&flags, &config, link.as_ref())?;
     let surface = surface(flags.commands.as_deref())?;
     state.prepare()?;
+    crate::log::keep_bounded(log_file(&state, Role::Node));
     let credentials = match link {
         Some(link) => link_credentials(&state, &endpoint, link)?,
         None => credentials(&state, &environment, &config, &endpoint),

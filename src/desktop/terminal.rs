@@ -319,6 +319,25 @@ mod tests {
     }
 
     /// A66, A67: one visible line, whatever the command holds.
+    /// What a link asks for will be such a question; nothing takes links yet.
+    #[test]
+    fn sec_a65_a_long_text_hides_nothing_wherever_it_stands() {
+        let text = "harmless ".repeat(27) + &"x".repeat(30_000) + "payload";
+        let fill: [fn(&mut Question, String); 6] = [
+            |question, text| question.command = text,
+            |question, text| question.cwd = text,
+            |question, text| question.env = vec![text],
+            |question, text| question.agent = Some(text),
+            |question, text| question.session = Some(text),
+            |question, text| question.notes = vec![text],
+        ];
+        for fill in fill {
+            let mut question = question();
+            fill(&mut question, text.clone());
+            assert!(text_of(&question).contains(&text));
+        }
+    }
+
     #[test]
     fn sec_a66_a67_what_hides_or_moves_is_an_escape() {
         let command =

@@ -214,13 +214,15 @@ fn work(
     let directory = cwd_identity.map(|identity| Directory { path: cwd.to_owned(), identity });
     let argv = &request.command;
     // A login shell reads its start-up files first, unless the caller says that it means the text alone.
-    let claimed =
-        || subject::login_shell_text(argv, &place).filter(|text| request.raw_command.as_deref() == Some(text));
-    if let (Some(text), Some(directory)) = (subject::shell_text(argv, &place).or_else(claimed), &directory) {
+    let claimed = || {
+        subject::login_shell_text(argv, executable, &place).filter(|text| request.raw_command.as_deref() == Some(text))
+    };
+    let text = subject::shell_text(argv, executable, &place).or_else(claimed);
+    if let (Some(text), Some(directory)) = (text, &directory) {
         return read_text(text, host, directory.clone()).map_or_else(Work::Opaque, Work::Steps);
     }
     let stage = Stage {
-        subject: subject::judge(argv, &place),
+        subject: subject::judge(argv, executable.cloned(), &place),
         argv: argv.clone(),
         program: executable.cloned().map_or(Program::Missing, Program::File),
         stdout: Sink::Output,
@@ -322,6 +324,8 @@ impl<'a> Reader<'a> {
             return not_understood("file names that an earlier command may have changed", command.position);
         }
         (self.names, self.time) = (around.names, around.time);
+        // `command NAME` is NAME.
+        let argv = subject::without_command(&argv).to_vec();
         let bytes = argv.iter().map(String::len).sum::<usize>();
         if argv.len() > limits::ARGV_ELEMENTS || bytes > limits::ARGV_BYTES {
             return not_understood("a command that is too long", command.position);
@@ -353,10 +357,9 @@ impl<'a> Reader<'a> {
     fn stage(&self, argv: Vec<String>, command: &SimpleCommand) -> Result<Stage, NotUnderstood> {
         let directory = &self.directory.path;
         let place = Place { host: self.host, directory, in_shell_text: true, after_cd: self.has_changed_directory };
-        let subject = subject::judge(&argv, &place);
-        // `command NAME` is NAME.
-        let argv = subject::without_command(&argv, true).to_vec();
         let name = argv.first().map(String::as_str).unwrap_or_default();
+        let found = self.host.resolve(name, directory);
+        let subject = subject::judge(&argv, found.clone(), &place);
         let position = command.position;
         if subject::is_shell_word(name) && subject.nature != Nature::SafeBuiltin {
             return not_understood(&format!("`{name}` means something to a shell only"), position);
@@ -364,7 +367,7 @@ impl<'a> Reader<'a> {
         let program = match builtin(name).filter(|_| subject.nature == Nature::SafeBuiltin) {
             Some(builtin) => Program::Builtin(builtin),
             None => {
-                let Some(program) = self.host.resolve(name, directory) else {
+                let Some(program) = found else {
                     let why = if name.contains('/') { "is no program" } else { "is not in the search path" };
                     return not_understood(&format!("`{name}` {why}"), position);
                 };

@@ -4,22 +4,24 @@ use super::analysis::{self, Host};
 use super::display;
 use super::fence;
 use super::grants::Grants;
-use super::matching::SkillBin;
-use super::plan::{self, NotUnderstood, Plan, Work};
+use super::matching::{By, SkillBin};
+use super::plan::{self, NotUnderstood, Plan, Stage, Work};
 use super::policy::{self, Judgement, Offer, Rules, Verdict};
 use super::prepare::{self, PreparedPlans};
 use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::node::RunRequest;
-use crate::protocol::policy::{Ask, Decision, Refusal, Security};
+use crate::protocol::policy::{Ask, Decision, Fence, Refusal, Security};
 use crate::protocol::text;
 use crate::state::approvals::{AllowEntry, EffectivePolicy};
 use crate::state::audit::{self, AuditLog, Ticket};
 use crate::state::{StateDir, StateError};
 use crate::sys::clock::{Expiry, Now};
-use crate::sys::fence::{Enclosure, Fencer};
+use crate::sys::fence::{Enclosure, Fencer, Gap};
 use crate::sys::wake::Wake;
+use std::fs::DirEntry;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Stands where a program's path would, for a shell's text that was understood.
@@ -106,16 +108,10 @@ pub trait PolicySource: Send + Sync {
     ///
     /// # Errors
     /// A sentence: the document could not be written, or has changed in a way that forbids it.
-    fn add_allow_always(
-        &self,
-        agent: Option<&str>,
-        entry: &AllowEntry,
-        command_text: &str,
-        path: &str,
-    ) -> Result<(), String>;
+    fn add_allow_always(&self, agent: Option<&str>, entry: &AllowEntry) -> Result<(), String>;
 
-    /// Notes that `entry` allowed a run. An entry that is gone meanwhile stays gone (A73).
-    fn record_use(&self, agent: Option<&str>, entry: &AllowEntry, command_text: &str, path: &str);
+    /// Notes that `entry` allowed this program in a run. An entry that is gone meanwhile stays gone (A73).
+    fn record_use(&self, entry: &AllowEntry, command_text: &str, path: &str);
 }
 
 /// Through which wire a request came, which decides what its words of approval are worth.
@@ -145,10 +141,24 @@ impl Guards {
         hidden.extend(Some(state.config().to_owned()).filter(|config| !config.starts_with(state.root())));
         let fencer = std::env::current_exe().map_or_else(
             |error| Fencer::none(&format!("our own program cannot be found: {error}")),
-            |program| Fencer::prepare(&program, &hidden),
+            |program| Fencer::prepare(&program, &hidden, &gaps(state.root())),
         );
         Self { fencer, grants: Arc::default(), audit: AuditLog::new(state) }
     }
+}
+
+/// What commands reach in the state directory: workspaces, where the original's agents work, and the programs that it
+/// keeps there. None of it is ours.
+fn gaps(root: &Path) -> Vec<Gap> {
+    let Ok(root) = root.canonicalize() else { return Vec::new() };
+    let entries = root.read_dir().into_iter().flatten().filter_map(Result::ok);
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let gap = |entry: DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        let is_writable = name == "workspace" || name.starts_with("workspace-");
+        (is_writable || name == "bin" || name == "tools").then(|| Gap { path: entry.path(), is_writable })
+    };
+    directories.filter_map(gap).take(limits::FENCE_GAPS).collect()
 }
 
 /// What a request is judged with.
@@ -333,6 +343,7 @@ impl Judged<'_> {
         if plan.needs_screen_recording && !context.screen_recording {
             return Err(Refusal::denied("permission:screenRecording", "PERMISSION_MISSING: screenRecording"));
         }
+        self.check_directory()?;
         let rule = match verdict {
             // Where an approver was waited for in vain, less may hold than where nobody is needed.
             Verdict::Run(_) if claim == Claim::NobodyAnswered => self.after_no_answer_elsewhere()?,
@@ -343,24 +354,39 @@ impl Judged<'_> {
             },
             Verdict::Deny(refusal) => return Err(refusal),
         };
-        for entry in Judgement::of(plan, rules).entries() {
-            let path = plan.executable_text().unwrap_or_default();
-            context.policy.record_use(plan.agent_id.as_deref(), entry, &plan.command_text, path);
+        if let Judgement::Stages(judged) = Judgement::of(plan, rules) {
+            for (stage, by) in plan.stages().zip(judged) {
+                if let Ok(By::Entry(entry)) = by {
+                    context.policy.record_use(&entry, &plan.command_text, stage.subject.path().unwrap_or_default());
+                }
+            }
         }
         plan.verify()?;
         refuse_paused(context.policy)?;
         Ok(rule)
     }
 
+    /// Whether a command can work there behind the fence that the policy asks for; before anybody is asked.
+    fn check_directory(&self) -> Result<(), Refusal> {
+        let (level, Plan { cwd, home, .. }) = (self.rules.policy.fence, self.plan);
+        // The caller names the directory: it must not make the whole home a workspace.
+        let why = if level >= Fence::Workspace && home.starts_with(cwd) {
+            "the working directory is home, or holds it; name one below it"
+        } else if level != Fence::None && self.context.guards.fencer.hides(cwd) {
+            "commands do not reach this part of openclaw's own directory; a workspace that was made there since the \
+             start is reached after a restart"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::denied("cwd-unavailable", format!("SYSTEM_RUN_DENIED: fence `{}`: {why}", level.word())))
+    }
+
     /// The fence that the policy asks for, around the working directory.
     fn enclose(&self) -> Result<Enclosure, Refusal> {
         let level = self.rules.policy.fence;
-        fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd).map_err(|why| {
-            Refusal::denied(
-                "security=deny",
-                format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word()),
-            )
-        })
+        let refused = |why| format!("SYSTEM_RUN_DENIED: the fence `{}` cannot be had: {why}", level.word());
+        let enclosure = fence::enclose(&self.context.guards.fencer, level, &self.plan.cwd);
+        enclosure.map_err(|why| Refusal::denied("security=deny", refused(why)))
     }
 
     /// Writes the decision down.
@@ -453,8 +479,9 @@ impl Judged<'_> {
         let mut notes = Vec::new();
         match &plan.work {
             Work::Opaque(NotUnderstood { .. }) => notes.push("the shell runs the text as it stands".to_owned()),
-            Work::Steps(steps) => {
-                let stages = plan.stages().filter(|_| steps.len() > 1 || plan.command_preview.is_some());
+            Work::Steps(_) => {
+                let is_shown = |stage: &&Stage| stage.argv == plan.argv && stage.subject.wrappers.is_empty();
+                let stages = plan.stages().filter(|stage| !is_shown(stage));
                 notes.extend(stages.map(|stage| {
                     let path = stage.subject.path().unwrap_or("done by the app itself");
                     format!("runs {} ({path})", display::quoted(&stage.argv))
@@ -483,10 +510,10 @@ impl Judged<'_> {
         Question {
             id: random::uuid(),
             command: display::quoted(&plan.argv),
-            executable: match (&plan.executable, &plan.work) {
-                (_, Work::Steps(_)) if plan.command_preview.is_some() => NO_SHELL.to_owned(),
-                (Some(executable), _) => executable.file.path.to_string_lossy().into_owned(),
-                (None, _) => String::new(),
+            executable: match &plan.executable {
+                _ if plan.replaces_shell() => NO_SHELL.to_owned(),
+                Some(executable) => executable.file.path.to_string_lossy().into_owned(),
+                None => String::new(),
             },
             cwd: plan.cwd.to_string_lossy().into_owned(),
             env: given.iter().map(|(name, value)| format!("{name}={value}")).collect(),
@@ -541,9 +568,7 @@ impl Judged<'_> {
             )
         };
         let entry = policy::durable_entry(self.plan).map_err(failed)?;
-        let path = entry.pattern.clone();
-        let agent = self.plan.agent_id.as_deref();
-        self.context.policy.add_allow_always(agent, &entry, &self.plan.command_text, &path).map_err(failed)
+        self.context.policy.add_allow_always(self.plan.agent_id.as_deref(), &entry).map_err(failed)
     }
 
     /// What holds when our own person does not answer. Source: spec exec (c.4) "askFallback meaning".

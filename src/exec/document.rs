@@ -77,13 +77,7 @@ impl PolicySource for DocumentPolicy {
         self.document.wants_skills().then_some(&self.settings.skills)
     }
 
-    fn add_allow_always(
-        &self,
-        agent: Option<&str>,
-        entry: &AllowEntry,
-        _command_text: &str,
-        _path: &str,
-    ) -> Result<(), String> {
+    fn add_allow_always(&self, agent: Option<&str>, entry: &AllowEntry) -> Result<(), String> {
         // Under a name that nobody vouches for it would have no effect later, so it is stored for
         // everybody, which is what an unproven name amounts to.
         self.document
@@ -91,7 +85,7 @@ impl PolicySource for DocumentPolicy {
             .map_err(|error| error.to_string())
     }
 
-    fn record_use(&self, _agent: Option<&str>, entry: &AllowEntry, command_text: &str, path: &str) {
+    fn record_use(&self, entry: &AllowEntry, command_text: &str, path: &str) {
         // When the use cannot be written down the owner's word still stands.
         if let Err(error) = self.document.record_use(entry, command_text, Path::new(path)) {
             log!("exec", "the use of an allowlist entry could not be noted: {error}");

@@ -96,18 +96,46 @@ fn still(file: &File, identity: FileIdentity) -> io::Result<()> {
     if same { Ok(()) } else { Err(io::Error::other("it has just changed")) }
 }
 
-/// Hashes of files whose content their identity tells for good, the oldest first.
-static HASHES: Mutex<VecDeque<(FileIdentity, String)>> = Mutex::new(VecDeque::new());
+/// What was read of files whose content their identity tells for good, the oldest first.
+struct Memory<T>(Mutex<VecDeque<(FileIdentity, T)>>);
 
-fn hashes() -> MutexGuard<'static, VecDeque<(FileIdentity, String)>> {
-    HASHES.lock().unwrap_or_else(PoisonError::into_inner)
+static HASHES: Memory<String> = Memory::new();
+static INTERPRETER_LINES: Memory<Option<InterpreterLine>> = Memory::new();
+
+impl<T: Clone> Memory<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+
+    fn entries(&self) -> MutexGuard<'_, VecDeque<(FileIdentity, T)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of this file, else what `read` reads of it.
+    fn recall(&self, identity: FileIdentity, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        if let Some((_, known)) = self.entries().iter().find(|(known, _)| *known == identity) {
+            return Ok(known.clone());
+        }
+        // Before the first byte is read: what is written later has a later time.
+        let is_settled = is_settled(identity);
+        let found = read()?;
+        if is_settled {
+            let mut entries = self.entries();
+            if entries.len() >= limits::REMEMBERED_FILES {
+                entries.pop_front();
+            }
+            entries.push_back((identity, found.clone()));
+        }
+        Ok(found)
+    }
 }
 
 /// Hex SHA-256 of the file of this path and identity.
 fn content(path: &Path, identity: FileIdentity) -> io::Result<String> {
-    if let Some((_, hash)) = hashes().iter().find(|(known, _)| *known == identity) {
-        return Ok(hash.clone());
-    }
+    HASHES.recall(identity, || hash(path, identity))
+}
+
+fn hash(path: &Path, identity: FileIdentity) -> io::Result<String> {
     if identity.size > limits::HASHED_BYTES {
         let most = limits::HASHED_BYTES / (1024 * 1024);
         let text = format!(
@@ -116,8 +144,6 @@ fn content(path: &Path, identity: FileIdentity) -> io::Result<String> {
         );
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
-    // Before the first byte is read: what is written later has a later time.
-    let is_settled = is_settled(identity);
     let file = open(path, identity)?;
     let mut hasher = Sha256::new();
     // A file that grows meanwhile has changed, and ends the reading.
@@ -132,15 +158,7 @@ fn content(path: &Path, identity: FileIdentity) -> io::Result<String> {
         }
     }
     still(&file, identity)?;
-    let hash = data_encoding::HEXLOWER.encode(&hasher.finalize());
-    if is_settled {
-        let mut hashes = hashes();
-        if hashes.len() >= limits::HASHES {
-            hashes.pop_front();
-        }
-        hashes.push_back((identity, hash.clone()));
-    }
-    Ok(hash)
+    Ok(data_encoding::HEXLOWER.encode(&hasher.finalize()))
 }
 
 /// Whether a change from now on would show in the identity: clocks of file systems are coarse, and a
@@ -194,17 +212,28 @@ fn add_interpreters(
     Some(())
 }
 
-/// Interpreter and argument of a `#!` line; `Some(None)` for a file without one; none if it is longer
-/// than the kernel reads, or is no text.
-fn interpreter_line(file: &BoundFile) -> Option<Option<(String, String)>> {
-    let opened = match open(&file.path, file.identity) {
-        Ok(opened) => opened,
-        // Without a hash it is not ours, and who may not read it is no interpreter.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(None),
-        Err(_) => return None,
-    };
+/// The beginning of the file: as much as the kernel reads of it, and one byte more.
+pub(super) fn head(file: &BoundFile) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(limits::INTERPRETER_LINE_BYTES + 1);
-    opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head).ok()?;
+    let opened = open(&file.path, file.identity)?;
+    opened.take(limits::INTERPRETER_LINE_BYTES as u64 + 1).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Interpreter and argument of a `#!` line.
+type InterpreterLine = Option<(String, String)>;
+
+/// The `#!` line of a file, if it has one; none if that is longer than the kernel reads, or is no text.
+fn interpreter_line(file: &BoundFile) -> Option<InterpreterLine> {
+    match INTERPRETER_LINES.recall(file.identity, || Ok(interpreter_line_of(&head(file)?))) {
+        Ok(line) => line,
+        // Without a hash it is not ours, and who may not read it is no interpreter.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(None),
+        Err(_) => None,
+    }
+}
+
+fn interpreter_line_of(head: &[u8]) -> Option<InterpreterLine> {
     let Some(rest) = head.strip_prefix(b"#!") else { return Some(None) };
     let line = match rest.iter().position(|byte| *byte == b'\n') {
         Some(end) => rest.get(..end)?,
@@ -354,7 +383,9 @@ mod tests {
         let old = SystemTime::now() - Duration::from_secs(3_600);
         File::options().append(true).open(&path).unwrap().set_modified(old).unwrap();
         let bound = file(&path).unwrap();
-        assert!(hashes().iter().all(|(known, _)| *known != bound.identity), "its status changed just now");
+        assert!(HASHES.entries().iter().all(|(known, _)| *known != bound.identity), "its status changed just now");
+        assert!(executable(&path, &nowhere).is_some());
+        assert!(INTERPRETER_LINES.entries().iter().all(|(known, _)| *known != bound.identity));
     }
 
     #[test]
@@ -362,10 +393,16 @@ mod tests {
         // Everybody's, and older than this test.
         let old = Path::new("/bin/sh");
         let identity = hashed(old).unwrap().identity;
-        assert_eq!(hashes().iter().filter(|(known, _)| *known == identity).count(), 1);
+        assert_eq!(HASHES.entries().iter().filter(|(known, _)| *known == identity).count(), 1);
         hashed(old).unwrap();
-        assert_eq!(hashes().iter().filter(|(known, _)| *known == identity).count(), 1);
-        assert!(hashes().len() <= limits::HASHES);
+        assert_eq!(HASHES.entries().iter().filter(|(known, _)| *known == identity).count(), 1);
+        assert!(HASHES.entries().len() <= limits::REMEMBERED_FILES);
+        for _ in 0..2 {
+            executable(old, &nowhere).unwrap();
+            let lines = INTERPRETER_LINES.entries();
+            assert_eq!(lines.iter().filter(|(known, _)| *known == identity).count(), 1);
+            assert!(lines.len() <= limits::REMEMBERED_FILES);
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use super::plan::{Nature, Plan, Subject};
 pub use super::safe_bins::SafeBins;
-use super::{arguments, display, glob};
-use crate::state::approvals::{AllowEntry, DenyEntry, EffectivePolicy};
+use super::{arguments, display, glob, shell};
+use crate::state::approvals::{ALLOW_ALWAYS, AllowEntry, DenyEntry, EffectivePolicy};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -96,9 +96,6 @@ pub struct Target<'a> {
     pub home: &'a Path,
 }
 
-/// `source` of an entry that an answer made. Source: spec exec (a.2).
-pub const GENERATED: &str = "allow-always";
-
 /// In front of entries that remember a text; they name no program. Source: spec exec (c.5).
 const MARKERS: &[&str] = &["=command:", "=node-command:"];
 
@@ -115,7 +112,7 @@ impl Target<'_> {
     /// Whether `entry` allows it. Entries that an answer made are for one argument vector in one
     /// directory: they match through the hash only.
     pub fn matches(&self, entry: &AllowEntry) -> bool {
-        let is_generated = entry.source.as_deref() == Some(GENERATED);
+        let is_generated = entry.source.as_deref() == Some(ALLOW_ALWAYS);
         let pattern = entry.pattern.trim();
         if MARKERS.iter().any(|marker| pattern.starts_with(marker)) {
             return false;
@@ -147,76 +144,54 @@ fn arg_pattern(entry: &AllowEntry) -> Option<&str> {
 }
 
 /// The entry that forbids `plan`. Wider than what allows: a name means the program however it is
-/// called, a path also the one that was called, a command also each single one of an understood text.
+/// called, a path also the one that was called and what it leads to, a command also each single one of
+/// an understood text, and each with its program's name instead of its path.
 pub fn denied<'a>(plan: &Plan, policy: &'a EffectivePolicy) -> Option<&'a DenyEntry> {
     if policy.denylist.is_empty() {
         return None;
     }
     let programs = programs(plan);
-    let stages = plan.stages().flat_map(|stage| [&stage.argv, &stage.subject.argv]);
-    let mut commands: Vec<String> = stages.map(|argv| display::quoted(argv)).collect();
-    commands.extend([display::quoted(&plan.argv), plan.command_text.clone()]);
+    let by_name = |argv: &[String]| {
+        let name = argv.first().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+        name.into_iter().chain(argv.iter().skip(1).cloned()).collect::<Vec<_>>()
+    };
+    let forms = |argv: &Vec<String>| [display::quoted(argv), display::quoted(&by_name(argv))];
+    let mut commands: Vec<String> = argvs(plan).flat_map(forms).collect();
+    commands.push(plan.command_text.clone());
     commands.extend(plan.command_preview.clone());
     policy.denylist.iter().find(|entry| match entry {
-        DenyEntry::Program(pattern) => {
-            programs.iter().any(|program| forbids_program(pattern.trim(), program, &plan.home))
-        }
-        DenyEntry::Command(pattern) => commands.iter().any(|command| is_like(pattern.trim(), command)),
+        DenyEntry::Program(pattern) => forbids(pattern.trim(), &programs, &plan.home),
+        DenyEntry::Command(pattern) => commands.iter().any(|command| shell::is_like(pattern.trim(), command)),
     })
+}
+
+/// Every argument vector that stands for something in it.
+fn argvs(plan: &Plan) -> impl Iterator<Item = &Vec<String>> {
+    std::iter::once(&plan.argv).chain(plan.stages().flat_map(|stage| [&stage.argv, &stage.subject.argv]))
 }
 
 /// Every program that takes part: the paths of its files, and as it is called.
 fn programs(plan: &Plan) -> Vec<String> {
-    let argvs = std::iter::once(&plan.argv).chain(plan.stages().flat_map(|stage| [&stage.argv, &stage.subject.argv]));
-    let called = argvs.filter_map(|argv| argv.first()).map(|name| match name.contains('/') {
+    let called = argvs(plan).filter_map(|argv| argv.first()).map(|name| match name.contains('/') {
         true => plan.cwd.join(name).to_string_lossy().into_owned(),
         false => name.clone(),
     });
     plan.files().map(|file| file.path.to_string_lossy().into_owned()).chain(called).collect()
 }
 
-fn forbids_program(pattern: &str, program: &str, home: &Path) -> bool {
+fn forbids(pattern: &str, programs: &[String], home: &Path) -> bool {
     if pattern == "*" {
         return true;
     }
     if glob::is_name_pattern(pattern) {
-        return glob::matches_name(pattern, program.rsplit('/').next().unwrap_or(program));
+        return programs.iter().any(|path| glob::matches_name(pattern, path.rsplit('/').next().unwrap_or(path)));
     }
-    glob::matches_path(pattern, program, home, cfg!(target_os = "macos"))
-}
-
-/// Whether the whole `text` is like `pattern`: `*` is any run of characters, `?` any one. Time is
-/// bounded by pattern length × text length.
-fn is_like(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    if pattern.as_str().is_empty() {
-        return false;
-    }
-    // Where the last `*` ended, and how much of the text it has taken.
-    let mut last_run = None;
-    loop {
-        let mut next = pattern.clone();
-        match (next.next(), text.clone().next()) {
-            (Some('*'), _) => {
-                pattern = next;
-                last_run = Some((pattern.clone(), text.clone()));
-                continue;
-            }
-            (None, None) => return true,
-            (Some(expected), Some(found)) if expected == '?' || expected == found => {
-                pattern = next;
-                text.next();
-                continue;
-            }
-            _ => {}
-        }
-        let Some((after, rest)) = &mut last_run else { return false };
-        if rest.next().is_none() {
-            return false;
-        }
-        pattern = after.clone();
-        text = rest.clone();
-    }
+    // What is judged has no links in its path; what its owner wrote (`/bin/rm`) may have.
+    let named = pattern.strip_prefix("~/").map_or_else(|| PathBuf::from(pattern), |below| home.join(below));
+    let real = Some(named).filter(|named| named.is_absolute()).and_then(|named| named.canonicalize().ok());
+    programs.iter().any(|path| {
+        real.as_deref() == Some(Path::new(path)) || glob::matches_path(pattern, path, home, cfg!(target_os = "macos"))
+    })
 }
 
 #[cfg(test)]

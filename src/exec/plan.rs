@@ -189,7 +189,7 @@ pub enum Sink {
 }
 
 /// What policy judges of a stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     /// The command without its transparent wrappers.
     pub argv: Vec<String>,
@@ -218,9 +218,10 @@ impl Subject {
 }
 
 /// How an allowlist may match a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Nature {
     /// By its program's path, as safe bin, or as skill.
+    #[default]
     Plain,
     /// A builtin of the shell that does no harm; it needs no entry.
     SafeBuiltin,
@@ -301,9 +302,10 @@ impl Plan {
         self.executable.as_ref().and_then(|executable| executable.file.path.to_str())
     }
 
-    /// Whether argv[0] is a name that was looked up in the search path.
-    pub fn is_bare_name(&self) -> bool {
-        self.argv.first().is_some_and(|name| !name.contains('/'))
+    /// Whether the steps are those of a text for a shell, which itself is not started. A command in the text is shorter
+    /// than the argument vector that holds the text, so none of them equals it.
+    pub fn replaces_shell(&self) -> bool {
+        matches!(self.work, Work::Steps(_)) && !self.stages().any(|stage| stage.argv == self.argv)
     }
 
     /// Every stage, in order; none of a text that was not understood.

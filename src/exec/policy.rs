@@ -7,7 +7,7 @@ use super::plan::{CwdProblem, Nature, NotUnderstood, Plan, Program, Stage, Step,
 use super::subject;
 use crate::protocol::node::RunRequest;
 use crate::protocol::policy::{Ask, Refusal, Security};
-use crate::state::approvals::{AllowEntry, DenyEntry, EffectivePolicy};
+use crate::state::approvals::{ALLOW_ALWAYS, AllowEntry, DenyEntry, EffectivePolicy};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -142,18 +142,6 @@ impl Judgement {
         matches!(self, Self::Stages(stages) if !stages.is_empty() && stages.iter().all(Result::is_ok))
     }
 
-    /// The entries that allow it.
-    pub fn entries(&self) -> Vec<&AllowEntry> {
-        let Self::Stages(stages) = self else { return Vec::new() };
-        let mut entries = Vec::new();
-        for by in stages.iter().flatten() {
-            if let By::Entry(entry) = by {
-                entries.push(entry);
-            }
-        }
-        entries
-    }
-
     /// What stands in the way, or what allows it.
     pub fn sentence(&self) -> String {
         match self {
@@ -204,13 +192,15 @@ pub fn decide(plan: &Plan, rules: &Rules) -> Verdict {
     }
 }
 
-/// A denylist cannot be applied to what was not understood, as `full` would run it, and the owner may
-/// want to see code in arguments, whatever else allows it (A93).
+/// A denylist cannot be applied to what was not understood or starts programs that were not looked at, as `full` would
+/// run it; and the owner may want to see code in arguments, whatever else allows it (A93).
 fn must_ask(plan: &Plan, rules: &Rules) -> bool {
     let is_inline = |stage: &Stage| matches!(stage.subject.nature, Nature::InlineCode(_));
-    let names_programs = rules.policy.denylist.iter().any(|entry| matches!(entry, DenyEntry::Program(_)));
-    (names_programs && matches!(plan.work, Work::Opaque(_)))
-        || (rules.strict_inline_eval && (matches!(plan.work, Work::Opaque(_)) || plan.stages().any(is_inline)))
+    let hides =
+        |stage: &Stage| matches!(stage.subject.nature, Nature::PromptOnly(_)) && stage.subject.unbound.is_some();
+    let (has_denylist, is_opaque) = (!rules.policy.denylist.is_empty(), matches!(plan.work, Work::Opaque(_)));
+    (has_denylist && (is_opaque || plan.stages().any(hides)))
+        || (rules.strict_inline_eval && (is_opaque || plan.stages().any(is_inline)))
 }
 
 fn on_denylist(entry: &DenyEntry) -> Refusal {
@@ -253,32 +243,21 @@ fn offer(plan: &Plan, policy: &EffectivePolicy, judgement: &Judgement) -> Offer 
     }
 }
 
-/// `source` of an entry that an answer made. Source: spec exec (a.2).
-pub const GENERATED: &str = "allow-always";
-
 /// The entry that "always" would add: exactly this program, these arguments, this directory (A72, A85).
 ///
 /// # Errors
 /// A sentence that says why nothing may be added.
 pub fn durable_entry(plan: &Plan) -> Result<AllowEntry, String> {
-    let stage = match &plan.work {
-        Work::Opaque(_) => return Err("it is a text for a shell that was not understood".to_owned()),
-        Work::Steps(steps) => match steps.as_slice() {
-            [step] if step.stages.len() == 1 && plan.command_preview.is_none() => step.stages.first(),
-            _ => None,
-        },
-    };
-    let subject = &stage.ok_or("it is a text for a shell; put the programs on the allowlist instead")?.subject;
-    subject::durable(subject)?;
-    let path = subject.path().ok_or("the program was not found, or its path is not Unicode")?;
-    if path.contains(['*', '?', '\\']) || path.trim() != path {
-        return Err("the program's path has characters that mean something else in an allowlist".to_owned());
+    if matches!(plan.work, Work::Opaque(_)) {
+        return Err("it is a text for a shell that was not understood".to_owned());
     }
+    let stage = plan.stages().next().filter(|_| !plan.replaces_shell());
+    let subject = &stage.ok_or("it is a text for a shell; put the programs on the allowlist instead")?.subject;
     Ok(AllowEntry {
         id: crate::identity::random::uuid(),
-        pattern: path.to_owned(),
+        pattern: subject::durable(subject)?.to_owned(),
         arg_pattern: Some(arguments_hash(&subject.argv, &plan.cwd)),
-        source: Some(GENERATED.to_owned()),
+        source: Some(ALLOW_ALWAYS.to_owned()),
     })
 }
 

@@ -59,7 +59,7 @@ pub fn prepare(request: &RunRequest, host: &Host, rules: &Rules, prepared: &Prep
 /// What in the plan could be rewritten: the script operand, else the program itself if it is a script.
 /// Source: spec exec (c.6).
 fn mutable_file(plan: &Plan) -> Option<Value> {
-    let stage = plan.stages().next().filter(|_| plan.command_preview.is_none())?;
+    let stage = plan.stages().next().filter(|_| !plan.replaces_shell())?;
     let (index, file) = match (&stage.subject.operand, &stage.program) {
         (Some(operand), _) => (plan.argv.len() - stage.subject.argv.len() + operand.index, &operand.file),
         (None, Program::File(program)) if !program.interpreters.is_empty() => (0, &program.file),
@@ -85,7 +85,7 @@ fn bindable(plan: &Plan, request: &RunRequest, rules: &Rules) -> Result<(), &'st
         return Err("SYSTEM_RUN_DENIED: approval requires a stable executable path");
     }
     // A script inside a shell's text has a place that the wire's plan cannot name.
-    let in_text = plan.command_preview.is_some();
+    let in_text = plan.replaces_shell();
     let is_hidden = |stage: &Stage| {
         let is_script = matches!(&stage.program, Program::File(file) if !file.interpreters.is_empty());
         let subject = &stage.subject;
@@ -101,7 +101,7 @@ fn bindable(plan: &Plan, request: &RunRequest, rules: &Rules) -> Result<(), &'st
 
 /// The argument vector with the program's real path in front; none where that would change its meaning.
 fn pinned(plan: &Plan) -> Option<Vec<String>> {
-    let path = plan.executable_text().filter(|_| plan.command_preview.is_none())?;
+    let path = plan.executable_text().filter(|_| plan.command_preview.is_none() && !plan.replaces_shell())?;
     let name = path.rsplit('/').next()?;
     let rest = plan.argv.iter().skip(1).cloned();
     (!MANY_IN_ONE.contains(&name)).then(|| std::iter::once(path.to_owned()).chain(rest).collect())

@@ -3,8 +3,7 @@
 
 use super::approval::Authorised;
 use super::plan::{
-    After, BoundFile, Builtin, CwdProblem, Directory, Executable, Nature, Plan, Program, Sink, Stage, Step, Subject,
-    Work,
+    After, BoundFile, Builtin, CwdProblem, Directory, Executable, Plan, Program, Sink, Stage, Step, Subject, Work,
 };
 use super::progress::{Listener, Progress};
 use crate::limits;
@@ -97,20 +96,13 @@ fn execute(
 
 /// The shell with its text, as it was sent, as a step.
 fn opaque(plan: &Plan) -> Step {
-    let judged_elsewhere = Subject {
-        argv: Vec::new(),
-        executable: None,
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
-    };
     let stage = Stage {
         argv: plan.argv.clone(),
         program: plan.executable.clone().map_or(Program::Missing, Program::File),
         stdout: Sink::Output,
         stderr: Sink::Error,
-        subject: judged_elsewhere,
+        // Nothing of it was judged but the text.
+        subject: Subject::default(),
     };
     let directory = plan.cwd_identity.ok().map(|identity| Directory { path: plan.cwd.clone(), identity });
     Step { after: After::Always, is_negated: false, directory, stages: vec![stage] }

@@ -7,6 +7,7 @@
 mod files;
 mod word;
 
+pub(super) use files::is_like;
 pub use word::{Surroundings, Word};
 
 use super::plan::{After, NotUnderstood, Sink};

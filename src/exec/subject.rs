@@ -12,8 +12,6 @@ use super::identity;
 use super::plan::{BoundFile, Executable, Nature, Operand, Subject};
 use crate::limits;
 use crate::sys;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 /// Where a command stands.
@@ -66,22 +64,10 @@ const SHELL_WORDS: &[&str] = &[
     "suspend", "times", "trap", "type", "typeset", "ulimit", "umask", "unalias", "unset", "unsetopt", "wait", "zmodload",
 ];
 
-/// What `argv` means. It never fails: what cannot be told is [`Nature::PromptOnly`].
-pub fn judge(argv: &[String], place: &Place) -> Subject {
-    let argv = without_command(argv, place.in_shell_text);
-    judge_found(argv, argv.first().and_then(|name| place.host.resolve(name, place.directory)), place)
-}
-
-/// The same of a vector whose argv[0] is known to start `executable`.
-pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
-    let mut subject = Subject {
-        argv: argv.to_vec(),
-        executable,
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
-    };
+/// What `argv` means, whose first word starts `executable`. It never fails: what cannot be told is
+/// [`Nature::PromptOnly`].
+pub fn judge(argv: &[String], executable: Option<Executable>, place: &Place) -> Subject {
+    let mut subject = Subject { argv: argv.to_vec(), executable, ..Subject::default() };
     if let Err(reason) = unwrap(&mut subject, place).and_then(|()| classify(&mut subject, place)) {
         // What such a command starts in its turn is not looked at, unless its file was found (A106, A108).
         if subject.operand.is_none() && reason != AFTER_CD {
@@ -92,11 +78,11 @@ pub fn judge_found(argv: &[String], executable: Option<Executable>, place: &Plac
     subject
 }
 
-/// The vector without `command [--]` in front of it, which in a shell text means: the program, and no
+/// A vector of a shell text without `command [--]` in front of it, which there means: the program, and no
 /// function or alias of its name. It starts nothing, so neither do we start anything for it.
-pub fn without_command(argv: &[String], in_shell_text: bool) -> &[String] {
+pub fn without_command(argv: &[String]) -> &[String] {
     let mut rest = argv;
-    while in_shell_text && rest.first().is_some_and(|name| name == "command") {
+    while rest.first().is_some_and(|name| name == "command") {
         rest = match rest {
             [_, dashes, inner @ ..] if dashes == "--" && !inner.is_empty() => inner,
             [_, inner @ ..] if inner.first().is_some_and(|name| !name.starts_with('-')) => inner,
@@ -216,7 +202,7 @@ fn shell(subject: &mut Subject, place: &Place) -> Result<(), String> {
     if !place.is_system(name, executable) {
         return Err(format!("`{name}` is not one of the system's shells"));
     }
-    let bound = bind(&place.directory.join(script)).filter(|file| is_shell_script(&file.path));
+    let bound = bind(&place.directory.join(script)).filter(is_shell_script);
     let Some((file, path)) = bound.and_then(|file| file.path.to_str().map(str::to_owned).map(|path| (file, path)))
     else {
         subject.unbound = Some(format!("`{script}` is no shell script that can be read"));
@@ -243,12 +229,8 @@ pub fn reads_a_pipe(subject: &mut Subject) {
 
 /// Whether a shell may read it: a `#!` line for another language makes its text mean something else
 /// to a shell than what its owner allowed.
-fn is_shell_script(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let Ok(file) = File::open(path) else { return false };
-    if file.take(256).read_to_end(&mut head).is_err() || head.contains(&0) {
-        return false;
-    }
+fn is_shell_script(file: &BoundFile) -> bool {
+    let Some(head) = identity::head(file).ok().filter(|head| !head.contains(&0)) else { return false };
     let Some(line) = head.strip_prefix(b"#!") else { return true };
     let line = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
     let mut words = line.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
@@ -266,16 +248,16 @@ impl Place<'_> {
     /// Whether a program is what its name says: found in one of the system's directories, and its
     /// canonical file lies in one (h.2-1).
     fn is_system(&self, name: &str, executable: &Executable) -> bool {
-        let found = if name.contains('/') {
-            Some(self.directory.join(name))
+        let is_listed = |folder: &Path| self.host.system_directories.iter().any(|listed| listed == folder);
+        let is_found_there = if name.contains('/') {
+            self.directory.join(name).parent().is_some_and(is_listed)
         } else {
-            let mut candidates = self.host.search_path.iter().map(|directory| directory.join(name));
-            candidates.find(|path| path.is_file() && sys::spawn::is_executable(path))
+            let is_program = |path: &Path| path.is_file() && sys::spawn::is_executable(path);
+            let first = self.host.search_path.iter().find(|folder| is_program(&folder.join(name)));
+            // It may be another name of one (`/usr/sbin` for `/usr/bin`).
+            first.is_some_and(|folder| is_listed(folder) || folder.canonicalize().is_ok_and(|real| is_listed(&real)))
         };
-        let is_listed = |path: &Path| {
-            path.parent().is_some_and(|parent| self.host.system_directories.iter().any(|folder| folder == parent))
-        };
-        found.is_some_and(|found| is_listed(&found)) && is_listed(&executable.file.path)
+        is_found_there && executable.file.path.parent().is_some_and(is_listed)
     }
 }
 
@@ -293,17 +275,17 @@ pub fn is_shell(argv0: &str, executable: Option<&Executable>) -> bool {
 /// The text that `sh -c TEXT` runs, where `sh` is a system shell of a language that we read, wherever
 /// the text does not depend on what stands behind it. None for a login or interactive shell, which
 /// reads its start-up files first.
-pub fn shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
+pub fn shell_text<'a>(argv: &'a [String], executable: Option<&Executable>, place: &Place) -> Option<&'a str> {
     let inline = inline(argv).filter(|inline| inline.is_plain && !inline.is_login)?;
-    is_system_shell(argv, place).then_some(inline.text)
+    is_system_shell(argv, executable, place).then_some(inline.text)
 }
 
 /// The text of `sh -lc TEXT`, as old gateways send it together with a `rawCommand` that says the
 /// same text; without such a claim it is not looked into. Vectors argv-0028, argv-0079.
-pub fn login_shell_text<'a>(argv: &'a [String], place: &Place) -> Option<&'a str> {
+pub fn login_shell_text<'a>(argv: &'a [String], executable: Option<&Executable>, place: &Place) -> Option<&'a str> {
     let inline = inline(argv).filter(|inline| inline.is_plain && inline.is_login)?;
     let is_sh = argv.first().is_some_and(|name| base(name) == "sh");
-    (is_sh && is_system_shell(argv, place)).then_some(inline.text)
+    (is_sh && is_system_shell(argv, executable, place)).then_some(inline.text)
 }
 
 /// The text that a shell is handed, by names alone: for claims and previews, never for a decision.
@@ -314,11 +296,9 @@ pub fn claimed_text(argv: &[String]) -> Option<&str> {
     inline.filter(|_| is_shell(name, None)).map(|inline| inline.text)
 }
 
-fn is_system_shell(argv: &[String], place: &Place) -> bool {
-    argv.first().is_some_and(|name| {
-        let executable = place.host.resolve(name, place.directory);
-        executable.is_some_and(|file| is_understood(name, &file) && place.is_system(name, &file))
-    })
+fn is_system_shell(argv: &[String], executable: Option<&Executable>, place: &Place) -> bool {
+    let (Some(name), Some(executable)) = (argv.first(), executable) else { return false };
+    is_understood(name, executable) && place.is_system(name, executable)
 }
 
 /// A text in an argument vector.
@@ -411,12 +391,12 @@ fn file_name(executable: &Executable) -> String {
     executable.file.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Whether "always" could be stored: next time exactly this must be recognised again, and it must do
-/// the same. Source: spec exec (c.5).
+/// The pattern of what "always" would store: next time exactly this program must be recognised again, and
+/// it must do the same. Source: spec exec (c.5).
 ///
 /// # Errors
 /// A sentence that says why not.
-pub fn durable(subject: &Subject) -> Result<(), String> {
+pub fn durable(subject: &Subject) -> Result<&str, String> {
     match &subject.nature {
         Nature::Plain => {}
         Nature::SafeBuiltin => return Err("it needs no entry".to_owned()),
@@ -438,7 +418,7 @@ pub fn durable(subject: &Subject) -> Result<(), String> {
     if packages::is_one(&names) {
         return Err("a package manager runs whatever the packages hold next time".to_owned());
     }
-    Ok(())
+    Ok(path)
 }
 
 /// The regular file behind `path`, with its hash.

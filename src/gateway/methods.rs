@@ -56,6 +56,7 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("health", Access::Anyone, |call| Ok(Reply::Now(health(call.core)))),
     ("status", Access::Scope(scope::READ), status),
     ("system-presence", Access::Scope(scope::READ), presence),
+    ("config.get", Access::Scope(scope::READ), config),
     ("node.list", Access::Scope(scope::READ), methods_node::list),
     ("node.describe", Access::Scope(scope::READ), methods_node::describe),
     ("node.invoke", Access::Scope(scope::WRITE), methods_node::invoke),
@@ -63,10 +64,14 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("node.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::node_approve),
     ("node.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::node_reject),
     ("node.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::node_remove),
+    ("node.rename", Access::Scope(scope::PAIRING), methods_pairing::node_rename),
     ("device.pair.list", Access::Scope(scope::PAIRING), methods_pairing::device_list),
     ("device.pair.approve", Access::Scope(scope::PAIRING), methods_pairing::device_approve),
     ("device.pair.reject", Access::Scope(scope::PAIRING), methods_pairing::device_reject),
     ("device.pair.remove", Access::Scope(scope::PAIRING), methods_pairing::device_remove),
+    ("device.pair.rename", Access::Scope(scope::PAIRING), methods_pairing::device_rename),
+    ("device.token.rotate", Access::Scope(scope::PAIRING), methods_pairing::token_rotate),
+    ("device.token.revoke", Access::Scope(scope::PAIRING), methods_pairing::token_revoke),
     ("device.pair.setupCode", Access::Scope(scope::ADMIN), setup::setup_code_of),
     ("exec.approvals.get", Access::Scope(scope::ADMIN), methods_policy::get),
     ("exec.approvals.set", Access::Scope(scope::ADMIN), methods_policy::set),
@@ -78,6 +83,11 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("exec.approval.get", Access::Scope(scope::APPROVALS), methods_approvals::get),
     ("exec.approval.list", Access::Scope(scope::APPROVALS), methods_approvals::list),
     ("exec.approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::resolve),
+    ("approval.get", Access::Scope(scope::APPROVALS), methods_approvals::unified_get),
+    ("approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::unified_resolve),
+    // The official CLI asks for all kinds of approvals at once; of these kinds there are none here.
+    ("plugin.approval.list", Access::Scope(scope::APPROVALS), none),
+    ("openclaw.approval.list", Access::Scope(scope::APPROVALS), none),
     ("node.invoke.result", Access::Node, methods_node::invoke_result),
     ("node.event", Access::Node, methods_node::event),
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),
@@ -144,6 +154,34 @@ fn status(call: &Call<'_>) -> Result<Reply, WireError> {
         "memoryBytes": footprint.resident_bytes,
         "threads": footprint.threads,
         "descriptors": footprint.descriptors,
+        // What the official CLI reads without looking whether it is there: there are no agents here.
+        "heartbeat": {"agents": []},
+        "channelSummary": [],
+        "queuedSystemEvents": [],
+        "sessions": {"paths": [], "count": 0, "defaults": {"model": null, "contextTokens": null}, "recent": [], "byAgent": []},
+    })))
+}
+
+fn none(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    Ok(Reply::Now(json!([])))
+}
+
+/// The configuration in effect, made from what was understood: no other member of the owner's file,
+/// and no secret, can be in it.
+fn config(call: &Call<'_>) -> Result<Reply, WireError> {
+    call.params(&[])?;
+    let settings = &call.core.settings;
+    let commands = json!({"allow": settings.commands.allow, "deny": settings.commands.deny});
+    let config = json!({"gateway": {
+        "mode": "local", "bind": "loopback", "port": settings.port,
+        "nodes": {"pairing": {"autoApproveLocal": settings.auto_approve_local}, "commands": commands},
+    }});
+    let file = call.core.state.config();
+    Ok(Reply::Now(json!({
+        "path": call.session.may(scope::ADMIN).then(|| file.to_string_lossy()),
+        "exists": file.exists(), "valid": true, "raw": null, "parsed": config, "config": config,
+        "issues": [], "warnings": [], "legacyIssues": [],
     })))
 }
 

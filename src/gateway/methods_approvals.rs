@@ -15,6 +15,8 @@ use std::time::Duration;
 
 const ID: &[Member] = &[need("id", Kind::Text(1))];
 const RESOLVE: &[Member] = &[need("id", Kind::Text(1)), need("decision", Kind::Text(0))];
+const UNIFIED_RESOLVE: &[Member] =
+    &[need("id", Kind::Text(1)), need("kind", Kind::Const("exec")), need("decision", Kind::Text(1))];
 const TEXT: Kind = Kind::Nullable(&Kind::Text(0));
 const FLAG: Kind = Kind::Nullable(&Kind::Bool);
 const REQUEST: &[Member] = &[
@@ -112,6 +114,57 @@ pub fn resolve(call: &Call<'_>) -> Result<Reply, WireError> {
     Ok(Reply::Now(json!({"ok": true})))
 }
 
+/// `approval.get {id}`: the same record, as clients want it that know several kinds of approvals.
+pub fn unified_get(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(ID)?;
+    Ok(Reply::Now(json!({"approval": unified(call, text(&params, "id"))?})))
+}
+
+/// `approval.resolve {id, kind, decision}`
+pub fn unified_resolve(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(UNIFIED_RESOLVE)?;
+    let (id, word) = (text(&params, "id"), text(&params, "decision"));
+    let decision = Decision::from_word(word).ok_or_else(|| WireError::invalid("invalid decision"))?;
+    let mut approval = unified(call, id)?;
+    call.core.approvals.resolve(call.core, id, decision, call.session)?;
+    if let Some(members) = approval.as_object_mut() {
+        let status = if decision == Decision::Deny { "denied" } else { "allowed" };
+        let resolver = json!({"kind": "runtime", "id": call.session.client.id});
+        let resolved = [
+            ("status", status.into()),
+            ("decision", word.into()),
+            ("reason", "user".into()),
+            ("resolvedAtMs", super::now_ms().into()),
+            ("resolver", resolver),
+        ];
+        members.extend(resolved.map(|(name, value)| (name.to_owned(), value)));
+    }
+    Ok(Reply::Now(json!({"applied": true, "approval": approval})))
+}
+
+/// A pending record. Source: recorded answers of 2026.9.6.
+fn unified(call: &Call<'_>, id: &str) -> Result<Value, WireError> {
+    let rows = call.core.approvals.pending(call.core, call.session);
+    let row = rows.iter().find(|row| row.get("id").and_then(Value::as_str) == Some(id)).ok_or_else(not_found)?;
+    let member = |pointer: &str| row.pointer(pointer).cloned().unwrap_or_default();
+    Ok(json!({
+        "id": id,
+        "status": "pending",
+        "presentation": {
+            "kind": "exec",
+            "commandText": member("/request/command"),
+            "commandPreview": member("/request/systemRunPlan/commandPreview"),
+            "warningText": member("/request/warningText"),
+            "host": member("/request/host"),
+            "nodeId": member("/request/nodeId"),
+            "agentId": member("/request/agentId"),
+            "allowedDecisions": member("/request/allowedDecisions"),
+        },
+        "createdAtMs": member("/createdAtMs"),
+        "expiresAtMs": member("/expiresAtMs"),
+    }))
+}
+
 fn text<'a>(params: &'a Value, member: &str) -> &'a str {
     params.get(member).and_then(Value::as_str).unwrap_or_default()
 }
@@ -123,6 +176,12 @@ fn read(params: &Value) -> Result<Asked, WireError> {
             return Err(WireError::invalid(format!("approval ids starting with {RESERVED} are reserved")));
         }
         id if id.len() > limits::DECLARED_NAME_BYTES => return Err(WireError::invalid("approval id is too long")),
+        // No part of a path, however it is read (A144).
+        id if id.starts_with('.')
+            || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)) =>
+        {
+            return Err(WireError::invalid("approval id must consist of letters, digits and . _ : -"));
+        }
         id => id.to_owned(),
     };
     let plan = match params.get("systemRunPlan").filter(|plan| !plan.is_null()) {

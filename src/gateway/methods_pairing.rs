@@ -4,9 +4,11 @@ use super::methods::{Call, Reply};
 use super::pairing::{DeviceRecord, PendingDevice, PendingSurface, RecordError, SurfaceRecord};
 use super::scope::{self, Role};
 use super::{event, methods_node};
+use crate::limits;
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::error::WireError;
-use crate::protocol::schema::{Kind, Member, need};
+use crate::protocol::frame;
+use crate::protocol::schema::{Kind, Member, may, need};
 use crate::state::StateError;
 use crate::sys::clock;
 use serde_json::{Map, Value, json};
@@ -14,6 +16,10 @@ use serde_json::{Map, Value, json};
 const REQUEST: &[Member] = &[need("requestId", Kind::Text(1))];
 const NODE: &[Member] = &[need("nodeId", Kind::Text(1))];
 const DEVICE: &[Member] = &[need("deviceId", Kind::Text(1))];
+const DEVICE_TOKEN: &[Member; 2] = &[need("deviceId", Kind::Text(1)), need("role", Kind::Text(1))];
+
+/// How a connection ends whose device or token is gone. Source: spec gateway §2 "Close codes".
+const DEVICE_REMOVED: (u16, &str) = (4001, "device removed");
 
 fn text(params: &Value, member: &str) -> String {
     params.get(member).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -120,6 +126,7 @@ fn device_row(call: &Call<'_>, record: &DeviceRecord) -> Value {
         json!({
             "deviceId": record.device_id,
             "publicKey": record.public_key,
+            "operatorLabel": record.label,
             "role": record.roles.first(),
             "roles": record.roles,
             "scopes": record.scopes,
@@ -173,17 +180,15 @@ pub fn node_reject(call: &Call<'_>) -> Result<Reply, WireError> {
     Ok(Reply::Now(json!({"requestId": request_id, "nodeId": pending.node_id})))
 }
 
-/// `node.pair.remove {nodeId}`: the surface is forgotten; what runs there is cancelled.
+/// `node.pair.remove {nodeId}`: the device is no node any more; its connection ends, and what runs
+/// there is cancelled.
 pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     let node_id = text(&call.params(NODE)?, "nodeId");
-    if !sees(call, &node_id) || !call.core.pairing().remove_surface(&node_id).map_err(not_kept)? {
+    if !sees(call, &node_id) || !call.core.pairing().remove_node(&node_id).map_err(not_kept)? {
         return Err(unknown("nodeId"));
     }
-    if let Some(node) = call.core.registry.node(&node_id).as_ref().and_then(|session| session.node.as_ref()) {
-        node.live().approved = None;
-    }
-    call.core.invocations.pairing_changed(&node_id);
     methods_node::surface_resolved(call, &node_id, "", "removed");
+    role_ended(call, &node_id, Role::Node);
     Ok(Reply::Now(json!({"nodeId": node_id})))
 }
 
@@ -238,19 +243,129 @@ pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     if !sees(call, &device_id) {
         return Err(unknown("deviceId"));
     }
-    let is_node = call.core.pairing().node_devices().any(|device| device.device_id == device_id);
-    if is_node && !call.session.may(scope::ADMIN) {
-        return Err(WireError::missing_scope(scope::ADMIN, &[scope::PAIRING, scope::ADMIN]));
-    }
     if !call.core.pairing().remove_device(&device_id).map_err(not_kept)? {
         return Err(unknown("deviceId"));
     }
     for session in call.core.registry.sessions_of(&device_id) {
-        session.outbox.close(4001, "device removed");
+        session.outbox.close(DEVICE_REMOVED.0, DEVICE_REMOVED.1);
     }
     call.core.invocations.pairing_changed(&device_id);
     device_resolved(call, "", &device_id, "removed");
     Ok(Reply::Now(json!({"deviceId": device_id})))
+}
+
+/// `node.rename {nodeId, displayName}`: the owner's name for a node whose surface is approved.
+pub fn node_rename(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(&[need("nodeId", Kind::Text(1)), need("displayName", Kind::Text(1))])?;
+    let (node_id, name) = (text(&params, "nodeId"), given_name(&params, "displayName", limits::DECLARED_NAME_BYTES)?);
+    if !sees(call, &node_id) || !call.core.pairing().rename_surface(&node_id, &name).map_err(not_kept)? {
+        return Err(unknown("nodeId"));
+    }
+    Ok(Reply::Now(json!({"nodeId": node_id, "displayName": name})))
+}
+
+/// `device.pair.rename {deviceId, label}`
+pub fn device_rename(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(&[need("deviceId", Kind::Text(1)), need("label", Kind::Text(1))])?;
+    let (device_id, label) = (text(&params, "deviceId"), given_name(&params, "label", limits::DEVICE_LABEL_BYTES)?);
+    if !sees(call, &device_id) || !call.core.pairing().rename_device(&device_id, &label).map_err(not_kept)? {
+        return Err(unknown("deviceId"));
+    }
+    call.core.registry.broadcast(event::DEVICE_PAIR_CHANGED, &json!({}), Some(scope::PAIRING), None);
+    Ok(Reply::Now(json!({"deviceId": device_id, "label": label})))
+}
+
+/// `device.token.rotate {deviceId, role, scopes?}`: never for a role that was not approved (A35), never
+/// with more than the caller and the record both have (A34). Only the device itself is told the token.
+pub fn token_rotate(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(&[DEVICE_TOKEN[0], DEVICE_TOKEN[1], may("scopes", Kind::Texts)])?;
+    let (record, role) = token_target(call, &params, "rotation")?;
+    if record.is_revoked(role) {
+        return Err(token_denied("rotation"));
+    }
+    let asked = params.get("scopes").and_then(|scopes| serde_json::from_value::<Vec<String>>(scopes.clone()).ok());
+    let scopes = match (role, asked) {
+        (Role::Node, asked) => asked.unwrap_or_default(),
+        (Role::Operator, asked) => asked.unwrap_or_else(|| record.scopes.clone()),
+    };
+    let allowed = match role {
+        Role::Node => scopes.is_empty(),
+        Role::Operator => scope::covers(&record.scopes, &scopes) && scope::covers(&call.session.scopes, &scopes),
+    };
+    if !allowed {
+        return Err(token_denied("rotation"));
+    }
+    let minted = call.core.pairing().rotate_token(&record.device_id, role, scopes.clone());
+    let minted = minted.map_err(|error| WireError::unavailable(error.to_string()).retryable())?;
+    let (token, at) = minted.new_token.ok_or_else(|| unknown("deviceId"))?;
+    let mut answer = json!({"deviceId": record.device_id, "role": role.word(), "scopes": scopes, "rotatedAtMs": at});
+    let is_own = call.session.device_id.as_deref() == Some(record.device_id.as_str());
+    if let Some(members) = answer.as_object_mut() {
+        let delivery = if is_own { "in-band" } else { "withheld-cross-device" };
+        members.insert("tokenDelivery".to_owned(), delivery.into());
+        if is_own {
+            members.insert("token".to_owned(), String::from_utf8_lossy(token.expose()).into());
+        }
+    }
+    // The answer first: it may hold the token of the very connection that ends.
+    call.session.send(frame::response_ok(&call.request.id, &answer));
+    token_ended(call, &record.device_id, role, "rotated");
+    Ok(Reply::Later)
+}
+
+/// `device.token.revoke {deviceId, role}`: the role needs a new approval.
+pub fn token_revoke(call: &Call<'_>) -> Result<Reply, WireError> {
+    let (record, role) = token_target(call, &call.params(DEVICE_TOKEN)?, "revocation")?;
+    let at = call.core.pairing().revoke_token(&record.device_id, role).map_err(not_kept)?;
+    let answer = json!({"deviceId": record.device_id, "role": role.word(), "revokedAtMs": at});
+    call.session.send(frame::response_ok(&call.request.id, &answer));
+    token_ended(call, &record.device_id, role, "revoked");
+    Ok(Reply::Later)
+}
+
+/// Whose token: a device that the caller may see, and a role that it was approved for.
+fn token_target(call: &Call<'_>, params: &Value, what: &str) -> Result<(DeviceRecord, Role), WireError> {
+    let (device_id, word) = (text(params, "deviceId"), text(params, "role"));
+    let role = [Role::Node, Role::Operator].into_iter().find(|role| role.word() == word);
+    let record = call.core.pairing().device(&device_id).filter(|_| sees(call, &device_id)).cloned();
+    let found = record.zip(role).filter(|(record, role)| record.has_role(*role));
+    let (record, role) = found.ok_or_else(|| token_denied(what))?;
+    if role == Role::Node && !call.session.may(scope::ADMIN) {
+        return Err(WireError::missing_scope(scope::ADMIN, &[scope::PAIRING, scope::ADMIN]));
+    }
+    Ok((record, role))
+}
+
+/// One answer for every reason: the caller learns nothing about devices that are not its own.
+fn token_denied(what: &str) -> WireError {
+    WireError::invalid(format!("device token {what} denied"))
+}
+
+fn token_ended(call: &Call<'_>, device_id: &str, role: Role, what: &str) {
+    crate::log!("gateway", "{} {what} the {} token of device {device_id}", call.session.label(), role.word());
+    role_ended(call, device_id, role);
+}
+
+/// The live connections of a role end with it (A14).
+fn role_ended(call: &Call<'_>, device_id: &str, role: Role) {
+    for session in call.core.registry.sessions_of(device_id).iter().filter(|session| session.role == role) {
+        if let Some(node) = &session.node {
+            node.live().approved = None;
+        }
+        session.outbox.close(DEVICE_REMOVED.0, DEVICE_REMOVED.1);
+    }
+    if role == Role::Node {
+        call.core.invocations.pairing_changed(device_id);
+    }
+}
+
+/// A name that an owner gives; it is shown on terminals.
+fn given_name(params: &Value, member: &str, most: usize) -> Result<String, WireError> {
+    let name = text(params, member).trim().to_owned();
+    if name.is_empty() || name.len() > most {
+        return Err(WireError::invalid(format!("{member} must have 1 to {most} bytes")));
+    }
+    Ok(name)
 }
 
 fn device_resolved(call: &Call<'_>, request_id: &str, device_id: &str, decision: &str) {

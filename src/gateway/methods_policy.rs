@@ -9,6 +9,7 @@ use super::methods_node::{check_command, connected_and_approved};
 use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::node::name;
+use crate::protocol::policy::Refusal;
 use crate::protocol::schema::{Kind, may, need};
 use crate::state::approvals::edit::{CHANGED, EditError, NO_BASE_HASH, NOBODY_HERE};
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
@@ -29,12 +30,14 @@ pub fn set(call: &Call<'_>) -> Result<Reply, WireError> {
     let document = ApprovalsDocument::new(&call.core.state);
     let base_hash = params.get("baseHash").and_then(Value::as_str);
     let edit = document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
+    let requester = format!("gateway client {}", call.session.label());
     if edit.needs_person() {
         let why = edit.refusal(NOBODY_HERE);
         crate::log!("gateway", "approvals document: refused an edit of {}: {why}", call.session.label());
+        document.refuse(&edit, &requester, &Refusal::denied("approval-required", &*why));
         return Err(WireError::new("FORBIDDEN", why).with(json!({"code": "APPROVAL_REQUIRED"})));
     }
-    let snapshot = document.apply(&edit).map_err(|error| refused(&error))?;
+    let snapshot = document.apply(&edit, &requester).map_err(|error| refused(&error))?;
     crate::log!("gateway", "approvals document: edited by {}: {}", call.session.label(), edit.summary());
     answer(&document, snapshot)
 }

@@ -70,6 +70,8 @@ pub mod event {
     pub const DEVICE_PAIR_REQUESTED: &str = "device.pair.requested";
     /// A device was approved, rejected or removed.
     pub const DEVICE_PAIR_RESOLVED: &str = "device.pair.resolved";
+    /// A device got another name.
+    pub const DEVICE_PAIR_CHANGED: &str = "device.pair.changed";
     /// Load of a node's machine.
     pub const NODE_HOST_STATS: &str = "node.hostStats";
 
@@ -91,6 +93,7 @@ pub mod event {
         NODE_PAIR_RESOLVED,
         DEVICE_PAIR_REQUESTED,
         DEVICE_PAIR_RESOLVED,
+        DEVICE_PAIR_CHANGED,
         NODE_HOST_STATS,
         EXEC_APPROVAL_REQUESTED,
         EXEC_APPROVAL_RESOLVED,

@@ -54,6 +54,9 @@ struct TokenRecord {
     sha256: String,
     scopes: Vec<String>,
     created_at_ms: i64,
+    /// Set: the device needs a new approval for this role, whatever else it can show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_at_ms: Option<i64>,
 }
 
 /// A device that was admitted.
@@ -66,6 +69,9 @@ pub struct DeviceRecord {
     pub public_key: String,
     /// As it introduced itself.
     pub client: ClientInfo,
+    /// A name that the owner gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Roles that were approved.
     pub roles: Vec<String>,
     /// Operator scopes that were approved.
@@ -267,12 +273,11 @@ impl Pairing {
             return Err(self.require(claim, "not-paired"));
         };
         let same_metadata = pinned(&record.client) == pinned(claim.client);
-        let has_role = record.roles.iter().any(|role| role == claim.role.word());
         let scopes_fit = claim.role == Role::Node || scope::covers(&record.scopes, claim.scopes);
         if record.public_key != claim.public_key || !same_metadata {
             return Err(self.require(claim, "metadata-upgrade"));
         }
-        if !has_role {
+        if !record.has_role(claim.role) || record.is_revoked(claim.role) {
             return Err(self.require(claim, "role-upgrade"));
         }
         if !scopes_fit {
@@ -291,10 +296,9 @@ impl Pairing {
         let record = self.devices.get(device_id)?;
         let known = record.tokens.get(role.word())?;
         let given = hash(token);
-        let right = secret::equal(known.sha256.as_bytes(), given.as_bytes());
-        let approved = record.roles.iter().any(|approved| approved == role.word());
+        let right = known.revoked_at_ms.is_none() && secret::equal(known.sha256.as_bytes(), given.as_bytes());
         // Never more than the record allows now (A36).
-        (right && approved)
+        (right && record.has_role(role))
             .then(|| known.scopes.iter().filter(|scope| scope::satisfies(&record.scopes, scope)).cloned().collect())
     }
 
@@ -308,6 +312,7 @@ impl Pairing {
             device_id: claim.device_id.to_owned(),
             public_key: claim.public_key.to_owned(),
             client: claim.client.clone(),
+            label: None,
             roles: vec![claim.role.word().to_owned()],
             scopes: scopes.clone(),
             approved_via: via.to_owned(),
@@ -325,7 +330,7 @@ impl Pairing {
         let token = random::token::<{ random::TOKEN_BYTES }>();
         let now = clock::wall_ms();
         if let Some(record) = self.devices.get_mut(device_id) {
-            let known = TokenRecord { sha256: hash(token.expose()), scopes, created_at_ms: now };
+            let known = TokenRecord { sha256: hash(token.expose()), scopes, created_at_ms: now, revoked_at_ms: None };
             record.tokens.insert(role.word().to_owned(), known);
         }
         self.save_devices()?;
@@ -400,6 +405,7 @@ impl Pairing {
             device_id: request.device_id.clone(),
             public_key: request.public_key.clone(),
             client: request.client.clone(),
+            label: None,
             roles: Vec::new(),
             scopes: Vec::new(),
             approved_via: "owner".to_owned(),
@@ -450,6 +456,70 @@ impl Pairing {
         self.remove_surface(device_id)?;
         self.devices.remove(device_id);
         self.pending_devices.retain(|_, pending| pending.device_id != device_id);
+        self.save_devices()?;
+        Ok(true)
+    }
+
+    /// One device.
+    pub fn device(&self, device_id: &str) -> Option<&DeviceRecord> {
+        self.devices.get(device_id)
+    }
+
+    /// Gives a device a name of the owner's.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn rename_device(&mut self, device_id: &str, label: &str) -> Result<bool, StateError> {
+        let Some(record) = self.devices.get_mut(device_id) else { return Ok(false) };
+        record.label = Some(label.to_owned());
+        self.save_devices()?;
+        Ok(true)
+    }
+
+    /// Another token for a role that was approved: the old one is worth nothing from now on. `scopes`
+    /// are what the caller may hand out of what the record allows (A34).
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn rotate_token(&mut self, device_id: &str, role: Role, scopes: Vec<String>) -> Result<Admitted, RecordError> {
+        self.mint(device_id, role, scopes)
+    }
+
+    /// The role's token is worth nothing from now on, and the role needs a new approval.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn revoke_token(&mut self, device_id: &str, role: Role) -> Result<i64, StateError> {
+        let now = clock::wall_ms();
+        if let Some(record) = self.devices.get_mut(device_id) {
+            let none =
+                TokenRecord { sha256: String::new(), scopes: Vec::new(), created_at_ms: now, revoked_at_ms: None };
+            let token = record.tokens.entry(role.word().to_owned()).or_insert(none);
+            token.sha256.clear();
+            token.revoked_at_ms = Some(now);
+        }
+        self.save_devices()?;
+        Ok(now)
+    }
+
+    /// Takes the node's role from a device, with its token and surface; a device without another
+    /// role is forgotten.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn remove_node(&mut self, node_id: &str) -> Result<bool, StateError> {
+        let Some(record) = self.devices.get(node_id).filter(|record| record.has_role(Role::Node)) else {
+            return self.remove_surface(node_id);
+        };
+        if record.roles.len() == 1 {
+            return self.remove_device(node_id);
+        }
+        // The surface first, as in `remove_device`.
+        self.remove_surface(node_id)?;
+        if let Some(record) = self.devices.get_mut(node_id) {
+            record.roles.retain(|role| role != Role::Node.word());
+            record.tokens.remove(Role::Node.word());
+        }
         self.save_devices()?;
         Ok(true)
     }
@@ -549,7 +619,7 @@ impl Pairing {
 
     /// Devices that are in as nodes.
     pub fn node_devices(&self) -> impl Iterator<Item = &DeviceRecord> {
-        self.devices.values().filter(|record| record.roles.iter().any(|role| role == Role::Node.word()))
+        self.devices.values().filter(|record| record.has_role(Role::Node))
     }
 
     /// Approves the surface of a request.
@@ -584,6 +654,17 @@ impl Pairing {
         self.pending_surfaces.retain(|_, pending| pending.node_id != node_id);
         self.save_surfaces()?;
         Ok(known)
+    }
+
+    /// Gives a node a name of the owner's.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn rename_surface(&mut self, node_id: &str, label: &str) -> Result<bool, StateError> {
+        let Some(record) = self.surfaces.get_mut(node_id) else { return Ok(false) };
+        record.label = Some(label.to_owned());
+        self.save_surfaces()?;
+        Ok(true)
     }
 
     /// Notes that a node has gone.
@@ -636,12 +717,27 @@ impl PendingSurface {
 }
 
 impl DeviceRecord {
+    /// Whether the role needs a new approval.
+    pub fn is_revoked(&self, role: Role) -> bool {
+        self.tokens.get(role.word()).is_some_and(|token| token.revoked_at_ms.is_some())
+    }
+
+    /// Whether a role was approved.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.iter().any(|approved| approved == role.word())
+    }
+
     /// `{role, scopes, createdAtMs}` of each token, never the token.
     pub fn token_rows(&self) -> Vec<serde_json::Value> {
         self.tokens
             .iter()
             .map(|(role, token)| {
-                serde_json::json!({"role": role, "scopes": token.scopes, "createdAtMs": token.created_at_ms})
+                let mut row =
+                    serde_json::json!({"role": role, "scopes": token.scopes, "createdAtMs": token.created_at_ms});
+                if let (Some(at), Some(members)) = (token.revoked_at_ms, row.as_object_mut()) {
+                    members.insert("revokedAtMs".to_owned(), at.into());
+                }
+                row
             })
             .collect()
     }

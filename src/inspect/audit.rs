@@ -20,7 +20,7 @@ pub fn show(state: &StateDir, last: usize) -> Result<Value, InspectError> {
             let line = line.map_err(|error| StateError::Io { doing: "read", path: path.clone(), error })?;
             let Ok(record) = serde_json::from_slice::<Value>(&line.bytes) else { continue };
             match record.get("kind").and_then(Value::as_str) {
-                Some("decision") => {
+                Some("decision" | "edit") => {
                     found.push_back(record);
                     if found.len() > last {
                         found.pop_front();
@@ -56,7 +56,7 @@ fn row(decision: &Value) -> Vec<String> {
     let cell = |member: &str| shown(&super::shown(decision, member));
     let ended = decision.get("ended").unwrap_or(&Value::Null);
     let exit = match ended.get("exitCode") {
-        _ if decision.get("refusal").is_some() => "-".to_owned(),
+        _ if decision.get("refusal").is_some() || decision["kind"] == "edit" => "-".to_owned(),
         None => "no end".to_owned(),
         _ if ended.get("timedOut") == Some(&Value::Bool(true)) => "timeout".to_owned(),
         _ if ended.get("error").is_some_and(Value::is_string) => "error".to_owned(),

@@ -9,6 +9,7 @@ use crate::exec::document::{DocumentPolicy, Settings};
 use crate::exec::plan::{After, Plan, Program, Stage, Step, Work};
 use crate::exec::policy::{self, Judgement, Verdict};
 use crate::protocol::node::RunRequest;
+use crate::protocol::policy::Ask;
 use crate::protocol::text;
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::Config;
@@ -35,14 +36,14 @@ fn explain(request: &RunRequest, host: &Host, policy: &dyn PolicySource) -> Resu
         Judgement::Stages(judged) => judged.iter().map(|by| by.as_ref().map(ToString::to_string)).collect(),
         Judgement::NotUnderstood(_) => Vec::new(),
     };
-    let (outcome, sentence) = match (policy.paused(), policy::decide(&plan, &rules)) {
-        (Some(why), _) => ("refused", why.to_owned()),
-        (None, Verdict::Run(rule)) => ("runs", rule),
-        (None, Verdict::Ask(offer)) => ("asks", offer.why),
-        (None, Verdict::Deny(refusal)) => ("refused", refusal.message),
+    let (outcome, sentence, is_miss) = match (policy.paused(), policy::decide(&plan, &rules)) {
+        (Some(why), _) => ("refused", why.to_owned(), false),
+        (None, Verdict::Run(rule)) => ("runs", rule, false),
+        (None, Verdict::Ask(offer)) => ("asks", offer.why, rules.policy.ask != Ask::Always),
+        (None, Verdict::Deny(refusal)) => ("refused", refusal.message, refusal.reason == Some("allowlist-miss")),
     };
     let (commands, why_not) = match to_allow(&plan, &judgement) {
-        _ if outcome == "runs" => (Vec::new(), None),
+        _ if !is_miss => (Vec::new(), None),
         Ok(commands) => (commands, None),
         Err(why) => (Vec::new(), Some(why)),
     };

@@ -190,12 +190,11 @@ impl Target {
     }
 
     /// How the secret is named in messages: which kind, never what.
-    fn secret_kind(&self) -> &'static str {
-        match &self.config.shared_secret {
-            Some(SharedSecret::Token(_)) => "token",
-            Some(SharedSecret::Password(_)) => "password",
-            None => "none yet",
-        }
+    fn secret_kind(&self) -> Option<&'static str> {
+        self.config.shared_secret.as_ref().map(|secret| match secret {
+            SharedSecret::Token(_) => "token",
+            SharedSecret::Password(_) => "password",
+        })
     }
 }
 

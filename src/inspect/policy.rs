@@ -151,7 +151,9 @@ pub fn text(answer: &Value) -> String {
     let exists = answer.get("exists") != Some(&Value::Bool(false));
     let _ = match answer.get("hash").and_then(Value::as_str).filter(|_| exists) {
         Some(hash) => writeln!(out, "  hash {}", visible(hash)),
-        None => writeln!(out, "  there is no document: the built-in settings hold (a person is asked)"),
+        None => {
+            writeln!(out, "  there is no document: nothing is on a list, and a person is asked about every command")
+        }
     };
     let mut level = |who: &str, members: &Map<String, Value>| {
         let _ = write!(out, "{}:", visible(who));

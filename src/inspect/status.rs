@@ -97,17 +97,18 @@ pub fn text(status: &Value) -> String {
         let how = if up { "connected".to_owned() } else { format!("not connected: {}", text("/tunnel/trouble")) };
         out.push_str(&format!("tunnel     the app's gateway is {}: {how}\n", text("/tunnel/target")));
     }
-    out.push_str(&format!(
-        "token      the shared {} is gateway.auth.{} in {}, or `gateway-token` in the state directory; give it to other tools as OPENCLAW_GATEWAY_TOKEN\n",
-        text("/auth"),
-        text("/auth"),
-        text("/config"),
-    ));
+    out.push_str(&match status["auth"].as_str() {
+        Some(kind) => format!(
+            "token      the shared {kind} is gateway.auth.{kind} in {}, or `gateway-token` in the state directory; give it to other tools as OPENCLAW_GATEWAY_TOKEN\n",
+            text("/config"),
+        ),
+        None => "token      there is none yet; the first start of the gateway makes one\n".to_owned(),
+    });
     if status.pointer("/paused") == Some(&Value::Bool(true)) {
         out.push_str(&format!("paused     nothing runs: {}\n", pause::SENTENCE));
     }
     out.push_str(&format!(
-        "policy     security {}, ask {}, fallback {}, {} allowlist entries\n",
+        "policy     security {}, ask {}, fallback {}, entries on the allowlist: {}\n",
         text("/policy/security"),
         text("/policy/ask"),
         text("/policy/askFallback"),

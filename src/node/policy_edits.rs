@@ -5,7 +5,7 @@ use crate::exec::approval::{Answer, Person, Question};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::node::NodeError;
-use crate::protocol::policy::Decision;
+use crate::protocol::policy::{Decision, Refusal};
 use crate::protocol::strict;
 use crate::state::StateError;
 use crate::state::approvals::edit::{Edit, EditError, NOBODY_HERE};
@@ -61,9 +61,10 @@ impl PolicyEditor {
         if let Err(error) = self.permit(&edit, caller) {
             let why = error.message.as_deref().unwrap_or_default();
             crate::log!("node", "approvals document: refused an edit ({}): {why}", caller.requester);
+            self.document.refuse(&edit, caller.requester, &Refusal::denied("approval-required", why));
             return Err(error);
         }
-        let snapshot = self.document.apply(&edit).map_err(|error| refused(&error))?;
+        let snapshot = self.document.apply(&edit, caller.requester).map_err(|error| refused(&error))?;
         crate::log!("node", "approvals document: edited ({}): {}", caller.requester, edit.summary());
         Ok(wire(&snapshot))
     }

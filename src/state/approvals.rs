@@ -7,6 +7,7 @@ mod document;
 pub mod edit;
 
 use self::document::{Document, Rules};
+use super::audit::AuditLog;
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
 use crate::identity::random;
@@ -28,8 +29,8 @@ pub const EVERY_AGENT: &str = "*";
 /// An old name of [`MAIN_AGENT`], folded into it on reading. Source: spec exec (a.4).
 const DEFAULT_AGENT: &str = "default";
 const MAIN_AGENT: &str = "main";
-/// The word in `source` of an entry that an answer made.
-const ALLOW_ALWAYS: &str = "allow-always";
+/// The word in `source` of an entry that an answer made. Source: spec exec (a.2).
+pub const ALLOW_ALWAYS: &str = "allow-always";
 
 /// What holds where the document says nothing. Source: security-cases A140 row; fence: ours.
 const BUILT_IN: Rules = Rules {
@@ -130,6 +131,7 @@ pub struct ApprovalsDocument {
     pause: PathBuf,
     care: Care,
     cache: Mutex<Option<Cached>>,
+    audit: AuditLog,
 }
 
 struct Cached {
@@ -154,6 +156,7 @@ impl ApprovalsDocument {
             pause: state.paused(),
             care: Care::Document,
             cache: Mutex::new(None),
+            audit: AuditLog::new(state),
         }
     }
 

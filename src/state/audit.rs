@@ -121,6 +121,7 @@ impl Link {
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Event<'a> {
     Decision(&'a Decision<'a>),
+    Edit(&'a Decision<'a>),
     Ended {
         of: u64,
         #[serde(flatten)]
@@ -159,6 +160,15 @@ impl AuditLog {
     pub fn decision(&self, decision: &Decision<'_>) -> Result<Ticket, StateError> {
         let seq = self.append(Event::Decision(decision)).map_err(|error| StateError::Audit(Box::new(error)))?;
         Ok(Ticket { seq })
+    }
+
+    /// Writes down an edit of the approvals document, before it is made, or that it was refused (A53, H15): its
+    /// `command` says in words what it changes.
+    ///
+    /// # Errors
+    /// [`StateError::Audit`]. Then what would be edited stays as it is.
+    pub fn edit(&self, edit: &Decision<'_>) -> Result<(), StateError> {
+        self.append(Event::Edit(edit)).map(drop).map_err(|error| StateError::Audit(Box::new(error)))
     }
 
     /// Writes down how it ended. The command has run already, so a failure is only logged.

@@ -268,6 +268,20 @@ pub fn replace(lock: &DocumentLock, bytes: &[u8]) -> Result<(), StateError> {
     Ok(())
 }
 
+/// Removes the locked document, and its lock with it.
+///
+/// # Errors
+/// The system refused.
+pub fn remove(lock: DocumentLock) -> Result<(), StateError> {
+    for path in [lock.document(), &lock.path()] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(StateError::io("remove", path, error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let failed = |error| StateError::io("write", path, error);
     let mut file = open_private(path, OpenOptions::new().write(true).create_new(true))?;

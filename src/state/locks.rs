@@ -123,6 +123,11 @@ impl DocumentLock {
         &self.document
     }
 
+    /// Where the lock itself lies.
+    pub(super) fn path(&self) -> PathBuf {
+        lock_of(&self.document)
+    }
+
     /// The lock's own file; what stands in it is its holder's.
     pub(super) fn file(&self) -> &File {
         &self.file

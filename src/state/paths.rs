@@ -22,7 +22,7 @@ const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
 /// Newest first.
 const AUDIT: [&str; limits::AUDIT_FILES] = ["audit.jsonl", "audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl"];
-const DOCUMENTS: [&str; 17] = [
+const DOCUMENTS: [&str; 19] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
@@ -36,6 +36,8 @@ const DOCUMENTS: [&str; 17] = [
     DeviceOwner::NodeHost.tokens(),
     DeviceOwner::App.key(),
     DeviceOwner::App.tokens(),
+    DeviceOwner::NodeHost.service_token(),
+    DeviceOwner::App.service_token(),
     AUDIT[0],
     AUDIT[1],
     AUDIT[2],
@@ -74,6 +76,13 @@ impl DeviceOwner {
         match self {
             Self::NodeHost => "identity/device-auth.json",
             Self::App => "identity/app-device-auth.json",
+        }
+    }
+
+    const fn service_token(self) -> &'static str {
+        match self {
+            Self::NodeHost => "identity/node-service-token",
+            Self::App => "identity/app-service-token",
         }
     }
 }
@@ -216,6 +225,11 @@ impl StateDir {
         self.documents.join(owner.tokens())
     }
 
+    /// The shared token that a service was installed with.
+    pub fn service_token(&self, owner: DeviceOwner) -> PathBuf {
+        self.documents.join(owner.service_token())
+    }
+
     /// Devices that our gateway has paired.
     pub fn devices_paired(&self) -> PathBuf {
         self.documents.join(DEVICES_PAIRED)
@@ -271,7 +285,7 @@ impl StateDir {
         self.root.join("gateway.lock")
     }
 
-    /// Log files under launchd and systemd.
+    /// Log files under launchd.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")
     }

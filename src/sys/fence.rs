@@ -32,25 +32,44 @@ pub struct Walls<'a> {
     pub no_network: bool,
 }
 
+/// A directory inside a hidden one that commands reach all the same.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// Canonical; itself no link.
+    pub path: PathBuf,
+    /// Whether they may change what is in it.
+    pub is_writable: bool,
+}
+
 /// Encloses commands with what works on this system.
 #[derive(Debug)]
 pub struct Fencer {
     means: platform::Means,
     mechanism: String,
+    hidden: Vec<PathBuf>,
 }
 
 impl Fencer {
     /// Tries what there is in a child of its own and keeps what works. `program` is our own binary.
     /// `hidden` names what commands shall not reach: directories, or files that nobody replaces. If one
-    /// comes, goes or is replaced later, commands are refused until we start again.
-    pub fn prepare(program: &Path, hidden: &[PathBuf]) -> Self {
-        let (means, mechanism) = platform::Means::find(program, hidden);
-        Self { means, mechanism }
+    /// comes, goes or is replaced later, commands are refused until we start again. `gaps` that are there now
+    /// stay in reach, as they are now.
+    pub fn prepare(program: &Path, hidden: &[PathBuf], gaps: &[Gap]) -> Self {
+        let (means, mechanism) = platform::Means::find(program, hidden, gaps);
+        Self { means, mechanism, hidden: hidden.iter().filter_map(|path| path.canonicalize().ok()).collect() }
     }
 
     /// Without any means, for this reason: whatever can be done without is done without.
     pub fn none(reason: &str) -> Self {
-        Self { means: platform::Means::default(), mechanism: format!("none ({reason}): {UNHIDDEN}") }
+        let mechanism = format!("none ({reason}): {UNHIDDEN}");
+        Self { means: platform::Means::default(), mechanism, hidden: Vec::new() }
+    }
+
+    /// Whether commands cannot reach this canonical place.
+    pub fn hides(&self, place: &Path) -> bool {
+        self.means.gaps().is_some_and(|gaps| {
+            self.hidden.iter().any(|hidden| place.starts_with(hidden)) && !gaps.iter().any(|gap| place.starts_with(gap))
+        })
     }
 
     /// In words, for `status` and the audit record.

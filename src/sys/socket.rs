@@ -113,25 +113,7 @@ pub fn no_sigpipe(socket: BorrowedFd<'_>) {
     let _ = socket;
 }
 
-/// True when an accept failed for want of descriptors or memory, or because the peer had already
-/// gone: the listener is fine, try again after a pause (A118).
-pub fn accept_again(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM
-                | libc::ECONNABORTED
-                | libc::EINTR
-                | libc::EAGAIN
-                | libc::EPROTO
-        )
-    )
-}
-
-/// True when that was for want of descriptors.
+/// True when an accept failed for want of descriptors.
 pub fn out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Error, Message, Utf8Bytes};
 
@@ -81,8 +81,6 @@ pub struct Peer {
     outbox: Arc<Outbox>,
     /// A ping of ours has not been answered yet.
     pinged: bool,
-    /// Silence after which we ping.
-    ping_after: Duration,
     /// What [`Peer::gather`] has taken in.
     gathered: VecDeque<Result<Utf8Bytes, End>>,
 }
@@ -99,7 +97,7 @@ impl Peer {
             .max_frame_size(Some(limits::PRE_AUTH_FRAME_BYTES));
         let io = Io { stream, outbox: Arc::clone(&outbox), deadline: None, heard: false };
         let socket = WebSocket::from_partially_read(io, early, role, Some(config));
-        Self { socket, outbox, pinged: false, ping_after: limits::PING_INTERVAL, gathered: VecDeque::new() }
+        Self { socket, outbox, pinged: false, gathered: VecDeque::new() }
     }
 
     /// The sending half.
@@ -118,16 +116,9 @@ impl Peer {
             config.max_message_size = Some(limits::FRAME_BYTES);
             config.max_frame_size = Some(limits::FRAME_BYTES);
         });
-        let ping_after = self.ping_after;
         let io = self.socket.get_mut();
         io.deadline = None;
-        io.stream.set_read_timeout(Some(ping_after));
-    }
-
-    /// Another silence after which we ping; for clients, whose gateway names its tick interval.
-    pub fn set_ping_after(&mut self, ping_after: Duration) {
-        self.ping_after = ping_after;
-        self.socket.get_mut().stream.set_read_timeout(Some(ping_after));
+        io.stream.set_read_timeout(Some(limits::PING_INTERVAL));
     }
 
     /// The next text message.

@@ -61,6 +61,14 @@ impl Server {
         Self::prepare()?.spawn(subcommand, flags)
     }
 
+    /// What its commands are kept from, from now on.
+    pub fn fence(&self, level: &str) -> Outcome<()> {
+        let mut command = Command::new(BINARY);
+        command.args(["mac-debug", "approvals", "fence", level]).stdout(Stdio::null());
+        let done = command.env("OPENCLAW_STATE_DIR", self.prepared.state.path()).status()?;
+        if done.success() { Ok(()) } else { Err(format!("the fence {level} was not set").into()) }
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

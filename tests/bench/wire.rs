@@ -4,7 +4,8 @@
 //! Each figure stands beside its floor, measured in the same run: what the machine needs for the
 //! same bytes over the same kinds of sockets, or for the same process, without any of our work.
 //!
-//! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples.
+//! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples; `--exec` leaves out start-up, memory
+//! and relayed calls.
 
 mod exec;
 mod floor;
@@ -55,18 +56,20 @@ impl Figure {
 fn main() -> ExitCode {
     let mut json = false;
     let mut share = 1;
+    let mut is_whole = true;
     for flag in std::env::args().skip(1) {
         match flag.as_str() {
             "--json" => json = true,
             "--quick" => share = 10,
+            "--exec" => is_whole = false,
             "--bench" => {} // from cargo
             other => {
-                eprintln!("bench: unknown flag {other}; there are --json and --quick");
+                eprintln!("bench: unknown flag {other}; there are --json, --quick and --exec");
                 return ExitCode::from(2);
             }
         }
     }
-    match measure(share) {
+    match measure(share, is_whole) {
         Ok(figures) if json => {
             println!("{}", Value::from(figures.iter().map(as_json).collect::<Vec<_>>()));
             ExitCode::SUCCESS
@@ -82,30 +85,33 @@ fn main() -> ExitCode {
     }
 }
 
-/// All figures, from a `share`th of the samples.
-fn measure(share: usize) -> Outcome<Vec<Figure>> {
+/// All figures, from a `share`th of the samples; or only those about running a command.
+fn measure(share: usize, is_whole: bool) -> Outcome<Vec<Figure>> {
     let samples = |all: usize| (all / share).max(2);
-    let binary = std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0;
-    let mut figures = vec![Figure::new("release binary", "KiB", binary)];
-    figures.push(cold_start(samples(20))?);
-    figures.extend(idle_memory()?);
+    let mut figures = Vec::new();
+    if is_whole {
+        let binary = std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0;
+        figures.push(Figure::new("release binary", "KiB", binary));
+        figures.push(cold_start(samples(20))?);
+        figures.extend(idle_memory()?);
+    }
 
     let app = Server::start("app", &["--ask", "none"])?;
     let mut operator = app.operator()?;
     let node = operator.own_node()?;
-    let which = json!({"nodeId": node, "command": "system.which", "params": {"bins": ["sh"]}});
-    let which = Invocation::new(&which);
+    if is_whole {
+        let which = json!({"nodeId": node, "command": "system.which", "params": {"bins": ["sh"]}});
+        let which = Invocation::new(&which);
+        let mut relay = floor::Relay::start(operator.sizes(&which)?)?;
+        figures.extend(percentiles(
+            ["system.which, sequential, p50", "system.which, sequential, p99"],
+            sample(samples(3000), || operator.invoke(&which), || relay.round_trip())?,
+        ));
+        figures.push(in_flight(&mut operator, &mut relay, &which, samples(20_000))?);
+    }
+
     let run = json!({"nodeId": node, "command": "system.run", "params": {"command": [floor::TRUE]}});
     let run = Invocation::new(&run);
-
-    let sizes = operator.sizes(&which)?;
-    let mut relay = floor::Relay::start(sizes)?;
-    figures.extend(percentiles(
-        ["system.which, sequential, p50", "system.which, sequential, p99"],
-        sample(samples(3000), || operator.invoke(&which), || relay.round_trip())?,
-    ));
-    figures.push(in_flight(&mut operator, &mut relay, &which, samples(20_000))?);
-
     let mut runner = floor::Runner::start(operator.sizes(&run)?)?;
     figures.extend(percentiles(
         ["system.run /bin/true, sequential, p50", "system.run /bin/true, sequential, p99"],
@@ -113,10 +119,11 @@ fn measure(share: usize) -> Outcome<Vec<Figure>> {
     ));
     let scratch = Scratch::new()?;
     let launcher = exec::Launcher::new(scratch.path())?;
-    figures.push(median(
-        "system.run and bare spawn, both fence state, p50",
-        sample(samples(500), || operator.invoke(&run), || launcher.run(Fence::State))?,
-    ));
+    for level in [Fence::None, Fence::State, Fence::Workspace, Fence::Offline] {
+        app.fence(level.word())?;
+        let times = sample(samples(500), || operator.invoke(&run), || launcher.run(level))?;
+        figures.push(median(format!("system.run and bare spawn, both fence {}, p50", level.word()), times));
+    }
     figures.extend(exec::figures(&samples)?);
     Ok(figures)
 }
@@ -253,14 +260,14 @@ fn as_json(figure: &Figure) -> Value {
 
 fn print_table(figures: &[Figure]) {
     let shown = |value: Option<f64>, digits| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"));
-    println!("{:<52}{:>10}{:>10}{:>8}  unit", "figure", "ours", "floor", "ratio");
+    println!("{:<76}{:>10}{:>10}{:>8}  unit", "figure", "ours", "floor", "ratio");
     for figure in figures {
         let verdict = figure.target.map(|target| match figure.ours <= target {
             true => format!(" (at most {target}: ok)"),
             false => format!(" (at most {target}: over)"),
         });
         println!(
-            "{:<52}{:>10}{:>10}{:>8}  {}{}",
+            "{:<76}{:>10}{:>10}{:>8}  {}{}",
             figure.name,
             shown(Some(figure.ours), 1),
             shown(figure.floor, 1),

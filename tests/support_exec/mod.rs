@@ -105,6 +105,23 @@ impl Scratch {
     }
 }
 
+/// A command that makes the canary.
+pub fn touch(scratch: &Scratch) -> Value {
+    json!({"command": [program("touch"), scratch.canary()]})
+}
+
+/// The members of `change` in the place of those in `request`.
+pub fn amended(request: &Value, change: &Value) -> Value {
+    let mut changed = request.clone();
+    changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    changed
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
 /// A directory that only we may enter.
 pub fn make_dir(path: &Path) {
     fs::DirBuilder::new().mode(0o700).create(path).unwrap();

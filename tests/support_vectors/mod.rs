@@ -19,7 +19,10 @@ fn read(file: &str) -> String {
 
 /// The cases of one file.
 pub fn cases(file: &str) -> Vec<Value> {
-    let cases: Vec<Value> = read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Half of a surrogate pair is no text: ours starts with the next whole character.
+    let text =
+        read(file).replace(r"(truncated) \udca5", "(truncated) ").replace(r#""\ud800""#, r#""(lone surrogate)""#);
+    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(cases.len() > 3, "{file} is empty");
     cases
 }

@@ -62,14 +62,7 @@ fn stage(argv: &[&str]) -> Stage {
         "pwd" => Program::Builtin(Builtin::Pwd),
         _ => executable.clone().map_or(Program::Missing, Program::File),
     };
-    let subject = Subject {
-        argv: argv.clone(),
-        executable,
-        nature: Nature::Plain,
-        wrappers: Vec::new(),
-        operand: None,
-        unbound: None,
-    };
+    let subject = Subject { argv: argv.clone(), executable, ..Subject::default() };
     Stage { argv, program, stdout: Sink::Output, stderr: Sink::Error, subject }
 }
 

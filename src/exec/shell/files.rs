@@ -142,3 +142,13 @@ fn matches(pattern: &[Token], name: &str) -> bool {
         (pattern, name) = (behind, from.clone());
     }
 }
+
+/// Whether the whole `text` is like `pattern`, which is not empty: `*` is any run of characters, `?` any one.
+pub(in crate::exec) fn is_like(pattern: &str, text: &str) -> bool {
+    let token = |character| match character {
+        '*' => Token::Pattern(&Pattern::Any),
+        '?' => Token::Pattern(&Pattern::One),
+        other => Token::Character(other),
+    };
+    !pattern.is_empty() && matches(&pattern.chars().map(token).collect::<Vec<_>>(), text)
+}

@@ -125,6 +125,7 @@ impl ApprovalsDocument {
             _ => {
                 let said = change.make(document, agent)?;
                 Document::parse(&Value::Object(document.clone()).to_string()).map_err(EditError::not_valid)?;
+                self.note("the owner, at this machine", &said.join("; "), None)?;
                 Ok(said)
             }
         })?;

@@ -4,7 +4,8 @@
 use super::{AllowEntry, ApprovalsDocument, DenyEntry, Document, EVERY_AGENT, EffectivePolicy, RemoteEdits, Snapshot};
 use crate::identity::secret::Secret;
 use crate::limits;
-use crate::protocol::policy::Security;
+use crate::protocol::policy::{Refusal, Security};
+use crate::state::audit::Decision;
 use crate::state::{StateError, store};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -118,15 +119,16 @@ impl ApprovalsDocument {
         Ok(Edit { base_hash: base_hash.to_owned(), file, loosened, remote_edits: old.local.remote_edits })
     }
 
-    /// Makes an edit, unless the document has changed since it was proposed.
+    /// Makes an edit of `requester`, unless the document has changed since it was proposed.
     ///
     /// # Errors
     /// See [`EditError`].
-    pub fn apply(&self, edit: &Edit) -> Result<Snapshot, EditError> {
+    pub fn apply(&self, edit: &Edit, requester: &str) -> Result<Snapshot, EditError> {
         self.change(|document, hash| {
             if hash != edit.base_hash {
                 return Err(EditError::Changed);
             }
+            self.note(requester, &edit.summary(), None)?;
             // There may have been no document, and no socket in it, when the edit was proposed.
             let socket = document.remove("socket");
             *document = edit.file.clone();
@@ -134,6 +136,20 @@ impl ApprovalsDocument {
             Ok(())
         })?;
         Ok(self.snapshot_for_wire()?)
+    }
+
+    /// Writes down that an edit of `requester` is not made.
+    pub fn refuse(&self, edit: &Edit, requester: &str, refusal: &Refusal) {
+        if let Err(error) = self.note(requester, &edit.summary(), Some(refusal)) {
+            crate::log!("state", "{error}");
+        }
+    }
+
+    /// One record of the audit log: what an edit of this document changes, in words.
+    pub(super) fn note(&self, requester: &str, what: &str, refusal: Option<&Refusal>) -> Result<(), StateError> {
+        let command = format!("approvals document: {what}");
+        let by = if refusal.is_some() { "refused" } else { "edited" };
+        self.audit.edit(&Decision { requester, command: &command, by, refusal, ..Decision::default() })
     }
 
     /// What holds where no agent says otherwise: `resolvedDefaults` of a snapshot.

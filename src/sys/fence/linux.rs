@@ -5,7 +5,7 @@
 //! Second choice: Landlock, which can say where to write, but not what to leave out; and for the network
 //! a filter of system calls, since Landlock knows no protocol but TCP.
 
-use super::{RESERVED_NAME, UNHIDDEN, Walls, try_out};
+use super::{Gap, RESERVED_NAME, UNHIDDEN, Walls, try_out};
 use crate::limits;
 use crate::sys::poll::{self, Interest};
 use crate::sys::{process, spawn};
@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,12 +38,12 @@ const ATTEMPTS: [libc::c_int; 4] = [
 ];
 
 impl Means {
-    pub(super) fn find(program: &Path, hidden: &[PathBuf]) -> (Self, String) {
+    pub(super) fn find(program: &Path, hidden: &[PathBuf], gaps: &[Gap]) -> (Self, String) {
         let landlock = landlock::is_sufficient();
         let writing = if landlock { "" } else { "no " };
         let mut refusal = None;
         for kinds in ATTEMPTS {
-            let made = Namespaces::make(program, hidden, kinds);
+            let made = Namespaces::make(program, hidden, gaps, kinds);
             let means = made.map(|made| Self { namespaces: Some(Arc::new(made)), landlock });
             match means.and_then(|means| means.try_out(program)) {
                 Ok(means) => {
@@ -71,6 +71,11 @@ impl Means {
         };
         let fence = self.enclose(&walls)?;
         try_out(program, &[RESERVED_NAME.into(), NOTHING.into()], &fence).map(|()| self)
+    }
+
+    /// The gaps in what is hidden; none where nothing is.
+    pub(super) fn gaps(&self) -> Option<&[PathBuf]> {
+        self.namespaces.as_ref().map(|namespaces| namespaces.gaps.as_slice())
     }
 
     fn has_network_namespace(&self) -> bool {
@@ -206,6 +211,8 @@ struct Namespaces {
     mount: OwnedFd,
     network: Option<OwnedFd>,
     covers: Vec<Cover>,
+    /// What lies in a covered directory and shows all the same.
+    gaps: Vec<PathBuf>,
 }
 
 /// A hidden path, and what it names behind the fence.
@@ -231,9 +238,9 @@ impl Cover {
 
 impl Namespaces {
     /// Lets a helper make them, and takes hold of them.
-    fn make(program: &Path, hidden: &[PathBuf], kinds: libc::c_int) -> Result<Self, String> {
+    fn make(program: &Path, hidden: &[PathBuf], gaps: &[Gap], kinds: libc::c_int) -> Result<Self, String> {
         let canonical: Vec<Option<PathBuf>> = hidden.iter().map(|path| fs::canonicalize(path).ok()).collect();
-        let mut helper = Helper::start(program, kinds, canonical.iter().flatten())?;
+        let mut helper = Helper::start(program, kinds, canonical.iter().flatten(), gaps)?;
         let place = PathBuf::from(format!("/proc/{}", helper.child.id()));
         let told = |what: &str, error: io::Error| format!("{what}: {error}");
         helper.expect(UNSHARED)?;
@@ -245,25 +252,26 @@ impl Namespaces {
         helper.expect(COVERED)?;
         let open = |name: &str| File::open(place.join("ns").join(name)).map(OwnedFd::from);
         let namespace = |kind, name| has(kind).then(|| open(name)).transpose();
+        let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let inside = |path: &Path| identity(&place.join("root").join(path.strip_prefix("/").ok()?));
         let cover = |(path, canonical): (&PathBuf, &Option<PathBuf>)| {
-            let identity = canonical.as_ref().and_then(|canonical| {
-                let inside = fs::metadata(place.join("root").join(canonical.strip_prefix("/").ok()?)).ok()?;
-                Some((inside.dev(), inside.ino()))
-            });
+            let identity = canonical.as_deref().and_then(inside);
             Ok(Cover { path: CString::new(path.as_os_str().as_bytes())?, identity })
         };
+        let is_open = |path: &&PathBuf| identity(path).is_some_and(|outside| inside(path) == Some(outside));
         let taken = || -> io::Result<Self> {
             Ok(Self {
                 user: namespace(libc::CLONE_NEWUSER, "user")?,
                 mount: open("mnt")?,
                 network: namespace(libc::CLONE_NEWNET, "net")?,
                 covers: hidden.iter().zip(&canonical).map(cover).collect::<io::Result<_>>()?,
+                gaps: gaps.iter().map(|gap| &gap.path).filter(is_open).cloned().collect(),
             })
         };
         let made = taken().map_err(|error| told("taking hold of the namespaces", error))?;
         let is_hidden = |cover: &Cover| {
-            let outside = fs::metadata(OsStr::from_bytes(cover.path.as_bytes())).ok();
-            outside.is_none_or(|outside| cover.identity != Some((outside.dev(), outside.ino())))
+            let outside = identity(Path::new(OsStr::from_bytes(cover.path.as_bytes())));
+            outside.is_none() || outside != cover.identity
         };
         let all = made.covers.iter().all(is_hidden);
         all.then_some(made).ok_or_else(|| "the helper did not hide what it was told to hide".to_owned())
@@ -300,6 +308,9 @@ fn map_users(place: &Path) -> io::Result<()> {
 const UNSHARED: &str = "unshared";
 const COVERED: &str = "covered";
 const NOTHING: &str = "nothing";
+/// What the helper is told before each gap; every path that stands without is hidden.
+const GAP: &str = "gap";
+const GAP_TO_READ: &str = "gap-to-read";
 
 /// The process that makes the namespaces; ends when dropped.
 struct Helper {
@@ -312,9 +323,13 @@ impl Helper {
         program: &Path,
         kinds: libc::c_int,
         hidden: impl Iterator<Item = &'a PathBuf>,
+        gaps: &[Gap],
     ) -> Result<Self, String> {
         let mut command = Command::new(program);
         command.arg0(RESERVED_NAME).arg(kinds.to_string()).args(hidden).env_clear().current_dir("/");
+        for gap in gaps {
+            command.arg(if gap.is_writable { GAP } else { GAP_TO_READ }).arg(&gap.path);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let answers = child.stdout.take().ok_or("the helper has no output")?;
@@ -382,16 +397,32 @@ pub(super) fn serve(arguments: Vec<OsString>) -> Result<(), String> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop).map_err(|error| error.to_string())
 }
 
-/// Covers every path, wherever it can be reached, and the raw devices, on which root would find it.
-fn hide(paths: impl Iterator<Item = OsString>) -> Result<(), String> {
+/// Covers every path, wherever it can be reached, but for the gaps; and the raw devices, on which root would find it.
+fn hide(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
     // What the host mounts later shall appear here too; what is mounted here is nobody else's business.
     mount(None, Path::new("/"), None, libc::MS_REC | libc::MS_SLAVE, None)?;
     let mounts = fs::read("/proc/self/mountinfo").map_err(|error| error.to_string())?;
-    for path in paths.map(PathBuf::from) {
+    let (mut paths, mut gaps) = (Vec::new(), Vec::new());
+    while let Some(argument) = arguments.next() {
+        if argument != GAP && argument != GAP_TO_READ {
+            paths.push(PathBuf::from(argument));
+        } else if let Some(path) = arguments.next().map(PathBuf::from)
+            // Before it is covered; what is a link by now is none.
+            && let Ok(held) = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW).open(&path)
+        {
+            gaps.push((path, held, argument == GAP));
+        }
+    }
+    for path in paths {
         for place in mounts::places_of(&mounts, &path) {
             cover(&place)?;
         }
         cover(&path)?;
+        for (gap, held, is_writable) in &gaps {
+            if gap.parent() == Some(&path) {
+                open_gap(&path, gap, held, *is_writable)?;
+            }
+        }
     }
     let devices = fs::read_dir("/dev").into_iter().flatten().flatten();
     for device in devices.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device())) {
@@ -407,8 +438,47 @@ fn cover(path: &Path) -> Result<(), String> {
     if !metadata.is_dir() {
         return mount(Some("/dev/null"), path, None, libc::MS_BIND, None);
     }
-    let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    mount(Some("openclaw"), path, Some("tmpfs"), flags, Some("mode=555,size=4k"))
+    mount(Some("openclaw"), path, Some("tmpfs"), COVERED_WITH, Some("mode=555,size=4k"))
+}
+
+const COVERED_WITH: libc::c_ulong = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+
+/// Lets a directory show through the cover over the one that it lies in. If that fails it stays covered.
+fn open_gap(covered: &Path, gap: &Path, held: &File, is_writable: bool) -> Result<(), String> {
+    mount(None, covered, None, (libc::MS_REMOUNT | COVERED_WITH) & !libc::MS_RDONLY, None)?;
+    if fs::create_dir(gap).is_ok() {
+        let source = format!("/proc/self/fd/{}", held.as_raw_fd());
+        let shown = mount(Some(&source), gap, None, libc::MS_BIND, None);
+        if shown.is_ok() && !is_writable && make_read_only(gap).is_err() {
+            unmount(gap)?;
+        }
+    }
+    mount(None, covered, None, libc::MS_REMOUNT | COVERED_WITH, None)
+}
+
+/// A remount would have to repeat every flag of the mount below, which nobody inside may change.
+fn make_read_only(place: &Path) -> Result<(), String> {
+    /// `struct mount_attr`: what to set, what to clear, propagation, mapping of users.
+    const READ_ONLY: [u64; 4] = [1, 0, 0, 0];
+    let path = CString::new(place.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: a NUL-terminated path and the kernel's structure of these integers, with its size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            0_u32,
+            READ_ONLY.as_ptr(),
+            size_of_val(&READ_ONLY),
+        )
+    };
+    succeed(if result == 0 { 0 } else { -1 }, || format!("make {} read-only", place.display()))
+}
+
+fn unmount(place: &Path) -> Result<(), String> {
+    let path = CString::new(place.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: a NUL-terminated path.
+    succeed(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) }, || format!("unmount {}", place.display()))
 }
 
 fn mount(

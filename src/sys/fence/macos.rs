@@ -5,7 +5,7 @@
 //! Paths in a profile are judged after all links are resolved, at each access, so an open working
 //! directory and `..` lead nowhere either.
 
-use super::{RESERVED_NAME, UNHIDDEN, Walls, try_out};
+use super::{Gap, RESERVED_NAME, UNHIDDEN, Walls, try_out};
 use crate::limits;
 use crate::sys::spawn::{self, HANDED_OVER_FROM};
 use std::ffi::{CStr, CString, OsStr, OsString};
@@ -22,18 +22,27 @@ pub(super) struct Means {
     seatbelt: Option<(PathBuf, Hidden)>,
 }
 
-/// Canonical paths that are kept from commands.
+/// Canonical paths that are kept from commands, but for the gaps.
 #[derive(Debug)]
-struct Hidden(Vec<PathBuf>);
+struct Hidden {
+    paths: Vec<PathBuf>,
+    gaps: Vec<PathBuf>,
+    read_only_gaps: Vec<PathBuf>,
+}
 
 impl Means {
-    pub(super) fn find(program: &Path, hidden: &[PathBuf]) -> (Self, String) {
+    pub(super) fn find(program: &Path, hidden: &[PathBuf], gaps: &[Gap]) -> (Self, String) {
         let canonical = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-        let hidden = Hidden(hidden.iter().map(canonical).collect());
+        let read_only = gaps.iter().filter(|gap| !gap.is_writable);
+        let hidden = Hidden {
+            paths: hidden.iter().map(canonical).collect(),
+            gaps: gaps.iter().map(|gap| gap.path.clone()).collect(),
+            read_only_gaps: read_only.map(|gap| gap.path.clone()).collect(),
+        };
         let means = Self { seatbelt: Some((program.to_owned(), hidden)) };
         let tried = means.enclose(&Walls::default()).and_then(|fence| {
-            let Some((_, Hidden(paths))) = &means.seatbelt else { return Ok(()) };
-            let first = paths.iter().find(|path| path.exists());
+            let Some((_, hidden)) = &means.seatbelt else { return Ok(()) };
+            let first = hidden.paths.iter().find(|path| path.exists());
             first.map_or(Ok(()), |path| {
                 // Succeeds if a program starts and what is hidden cannot be listed.
                 let arguments = ["sh", "-c", "! /bin/ls \"$1\"", "sh"].map(OsString::from);
@@ -45,6 +54,11 @@ impl Means {
             Ok(()) => (means, "Seatbelt".to_owned()),
             Err(reason) => (Self::default(), format!("none (no Seatbelt: {reason}): {UNHIDDEN}")),
         }
+    }
+
+    /// The gaps in what is hidden; none where nothing is.
+    pub(super) fn gaps(&self) -> Option<&[PathBuf]> {
+        self.seatbelt.as_ref().map(|(_, hidden)| hidden.gaps.as_slice())
     }
 
     pub(super) fn enclose(&self, walls: &Walls<'_>) -> Result<Enclosure, String> {
@@ -74,14 +88,24 @@ impl Hidden {
             }
             profile.push_str(")\n");
         }
-        for path in &self.0 {
+        let mut but_gaps = String::new();
+        for gap in &self.gaps {
+            let _ = write!(but_gaps, " (require-not (subpath {}))", quoted(gap)?);
+        }
+        for path in &self.paths {
             let path_text = quoted(path)?;
-            let _ = writeln!(profile, "(deny file* (subpath {path_text}))");
+            let _ = writeln!(profile, "(deny file* (require-all (subpath {path_text}){but_gaps}))");
             let _ = writeln!(profile, "(deny network-outbound (remote unix-socket (subpath {path_text})))");
             // Rules go by path: nobody moves a directory above it, and it with that.
             for above in path.ancestors().skip(1) {
                 let _ = writeln!(profile, "(deny file-write-unlink (literal {}))", quoted(above)?);
             }
+        }
+        for gap in &self.gaps {
+            let _ = writeln!(profile, "(deny file-write-unlink (literal {}))", quoted(gap)?);
+        }
+        for gap in &self.read_only_gaps {
+            let _ = writeln!(profile, "(deny file-write* (subpath {}))", quoted(gap)?);
         }
         if walls.no_network {
             profile.push_str("(deny network*)\n");
