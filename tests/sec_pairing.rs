@@ -124,6 +124,48 @@ fn sec_a40_an_approver_holds_what_he_approves() {
     }
 }
 
+/// A42: what a paired node offers at a later login waits, however often and in whatever company it comes.
+#[test]
+fn sec_a42_a_reconnect_brings_no_command_along() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let device = Device::new();
+    let id = device.id();
+    let connect = |commands: &[&str]| Connect::node(&device, &Surface::linux(commands));
+    let (first, hello) = Client::login_hello(&gateway, &connect(&["system.which"]));
+    let token = hello["auth"]["deviceToken"].as_str().unwrap().to_owned();
+    gateway.approve_surface(&id);
+    drop(first);
+    let run = json!({"nodeId": id, "command": "system.run", "params": {"command": ["x"]}, "idempotencyKey": "k"});
+    let mut requests = Vec::new();
+    for login in [
+        connect(&["system.which", "system.run"]),
+        connect(&["system.run"]).device_token(&token),
+        connect(&["system.run", "system.which", "system.run.prepare"]).set("caps", json!(["system", "canvas"])),
+        connect(&["system.which", "system.run"]).device_token(&token),
+    ] {
+        let mut node = Client::login(&gateway, &login);
+        requests.push(gateway.pending_surface(&mut owner, &id));
+        let row = owner.request("node.describe", json!({"nodeId": id})).unwrap();
+        assert_eq!(row["approvalState"], "pending-reapproval", "{row}");
+        assert!(!row["commands"].to_string().contains("system.run"), "{row}");
+        assert_eq!(owner.request("node.invoke", run.clone()).unwrap_err()["code"], "INVALID_REQUEST");
+        node.no_event("node.invoke.request");
+    }
+    assert_eq!(
+        owner.request("node.pair.list", json!({})).unwrap()["pending"].as_array().unwrap().len(),
+        1,
+        "one question"
+    );
+    // An approval of what is not asked any more approves nothing.
+    let stale = owner.request("node.pair.approve", json!({"requestId": requests[1]})).unwrap_err();
+    assert_eq!(stale["message"], "unknown requestId");
+    let mut node = Client::login(&gateway, &connect(&["system.which", "system.run"]));
+    owner.request("node.pair.approve", json!({"requestId": requests[3]})).unwrap();
+    owner.start("node.invoke", run);
+    assert_eq!(node.event("node.invoke.request")["command"], "system.run", "the twin");
+}
+
 /// A43: what kind of machine a key is was part of what was approved.
 #[test]
 fn sec_a43_a_paired_key_stays_the_machine_that_it_was() {
