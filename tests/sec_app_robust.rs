@@ -6,13 +6,11 @@ mod support;
 mod support_exec;
 
 use serde_json::{Value, json};
-use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use support::{Client, Connect, DEADLINE, Gateway, Options, Process, Pty, QUIET, TOKEN, signal, wait_until};
+use support::{Client, Connect, DEADLINE, Faketime, Gateway, Options, Process, Pty, QUIET, TOKEN, signal, wait_until};
 use support_exec::*;
 
 /// The last words of a prompt.
@@ -242,59 +240,14 @@ fn sec_a168_output_that_is_no_text_comes_back() {
     assert!(text.matches('\u{fffd}').count() <= 1, "{} replacements", text.matches('\u{fffd}').count());
 }
 
-/// The library that moves the clock of a program; none where it is not installed.
-fn faketime() -> Option<PathBuf> {
-    let found = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/local/lib"]
-        .into_iter()
-        .map(|place| Path::new(place).join("faketime/libfaketimeMT.so.1"))
-        .find(|path| path.exists());
-    if found.is_none() {
-        eprintln!("sec_h28: left out, because libfaketime is not installed");
-    }
-    found
-}
-
-/// A wall clock that a test moves while the program runs; the monotonic one stays true.
-struct Clock(PathBuf);
-
-impl Clock {
-    fn new(file: PathBuf) -> Self {
-        let clock = Self(file);
-        clock.set("+0");
-        clock
-    }
-
-    /// `+1d`, `-1d`, `+0`.
-    fn set(&self, offset: &str) {
-        // Renamed into place: the program may read it at any time.
-        let new = self.0.with_extension("new");
-        fs::write(&new, format!("{offset}\n")).unwrap();
-        fs::rename(new, &self.0).unwrap();
-    }
-
-    fn environment(&self, library: &Path) -> Vec<(String, String)> {
-        [
-            ("LD_PRELOAD", library.to_str().unwrap()),
-            ("FAKETIME_TIMESTAMP_FILE", self.0.to_str().unwrap()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
-    }
-}
-
 #[test]
 fn sec_h28_a_jump_of_the_clock_extends_nothing() {
-    let Some(library) = faketime() else { return };
+    let Some(faketime) = Faketime::find("sec_h28") else { return };
     // Lock-out: a clock set back does not prolong it beyond its minute, nor end it.
     let scratch = Scratch::new();
-    let clock = Clock::new(scratch.join("clock"));
-    let options = clock
-        .environment(&library)
-        .into_iter()
-        .fold(Options::default(), |options, (name, value)| options.env(&name, &value));
+    let clock = faketime.clock(scratch.join("clock"));
+    let environment = clock.environment();
+    let options = environment.iter().fold(Options::default(), |options, (name, value)| options.env(name, value));
     let gateway = Gateway::start(options);
     let guess = |guess: &str| Client::tcp(&gateway).connect(&Connect::cli(&[]).token(guess)).unwrap_err();
     let moved = |offset: &str| {
@@ -318,9 +271,9 @@ fn sec_h28_a_jump_of_the_clock_extends_nothing() {
 
     // Prompt and time stamp.
     let scratch = Scratch::new();
-    let clock = Clock::new(scratch.join("clock"));
+    let clock = faketime.clock(scratch.join("clock"));
     let mut command = scratch.openclaw(&["app", "--ask", "terminal", "--no-tcp"]);
-    command.envs(clock.environment(&library));
+    command.envs(clock.environment());
     let mut terminal = Pty::spawn(command);
     wait_until("the exec socket", || {
         terminal.watch(Duration::from_millis(10));

@@ -8,7 +8,7 @@ mod support_exec;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
-use support::{Process, ScriptedGateway, Seat};
+use support::{Faketime, Process, ScriptedGateway, Seat};
 use support_exec::*;
 
 const AGENT: &str = "main";
@@ -26,12 +26,18 @@ struct Node {
 impl Node {
     /// `exec_host`: who runs commands, `app` or `local`.
     fn new(exec_host: &str) -> Self {
+        Self::with(exec_host, &[])
+    }
+
+    /// The same with more in its environment.
+    fn with(exec_host: &str, environment: &[(String, String)]) -> Self {
         let scratch = Scratch::new();
         scratch.approvals(&json!({"version": 1, "local": {"trustGatewayApprovals": true}}));
         let app = (exec_host == "app").then(|| App::start(&scratch));
         let gateway = ScriptedGateway::new();
         let mut command = scratch.openclaw(&["node", "run", "--url", &gateway.url(), "--exec-host", exec_host]);
         command.env("OPENCLAW_GATEWAY_TOKEN", "the-token-of-this-gateway-0123456789");
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         let process = Process::spawn(command);
         let mut node = Self { scratch, seat: None, gateway, _process: process, _app: app };
         node.reconnect();
@@ -224,6 +230,33 @@ fn sec_a62_twenty_runs_at_once_use_one_approval_once() {
         println!("sec_a62: the race was hit in {overlapping} of {ROUNDS} rounds ({host})");
         assert!(overlapping > 0, "{host}: no two of them met");
     }
+}
+
+/// H14: what was prepared is worth something for 30 minutes and once, whatever the gateway says later.
+#[test]
+fn sec_h14_a_prepared_plan_ends_with_its_time() {
+    let Some(faketime) = Faketime::find("sec_h14") else { return };
+    let place = Scratch::new();
+    let clock = faketime.clock(place.join("clock"));
+    let mut node = Node::with("local", &clock.environment());
+    let request = |name: &str| json!({"command": ["touch", name], "cwd": node.scratch.path()});
+    let (first, second) = (request("first"), request("second"));
+    let run = node.prepare(&first);
+    for offset in ["+31m", "+1d", "+31m"] {
+        clock.set(offset);
+        node.run(&run).expect_err(offset);
+    }
+    // Over is over: it does not come back with the time.
+    clock.set("+0");
+    node.run(&run).expect_err("the time was over once");
+    assert!(!node.scratch.join("first").exists());
+    // Twin: in time it runs, also a while later, and once.
+    let run = node.prepare(&second);
+    clock.set("+29m");
+    assert_eq!(node.run(&run).unwrap_or_else(|error| panic!("{error}"))["success"], true);
+    assert!(node.scratch.join("second").exists());
+    clock.set("+0");
+    node.run(&run).expect_err("a second time, by a clock that was set back");
 }
 
 /// A63, the same at the node: its gateway says `approved`, and a word that is no decision.

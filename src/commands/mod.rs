@@ -65,7 +65,7 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Err(exit) => {
             return match exit.status {
                 Ok(()) => say(&format!("{}\n", exit.output.trim_end())),
-                Err(()) => usage(exit.output.trim_end()),
+                Err(()) => usage(&without_values(exit.output.trim_end(), &words)),
             };
         }
     };
@@ -80,6 +80,14 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Some(Command::MacDebug(flags)) => mac_debug::run(flags, environment),
         Some(Command::Bridge(BridgeFlags {})) => failed("bridge", &"PeekabooBridge is not in this version"),
     }
+}
+
+/// What is wrong with the arguments, without what stands behind an option's `=`: it may be a secret (A158).
+fn without_values(text: &str, words: &[&str]) -> String {
+    let values = words.iter().filter_map(|word| word.strip_prefix('-')?.split_once('=')).map(|(_, value)| value);
+    values
+        .filter(|value| !value.is_empty())
+        .fold(text.to_owned(), |text, value| text.replace(&format!("={value}"), "=…"))
 }
 
 /// Prints to standard output; a reader that has left is not an error.

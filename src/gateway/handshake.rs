@@ -447,7 +447,7 @@ fn pairing_required(core: &Core, required: &PairingRequired) -> WireError {
             request.request_id
         );
         let row = super::methods_pairing::pending_device_row(request);
-        core.registry.broadcast(event::DEVICE_PAIR_REQUESTED, &row, Some(scope::PAIRING), None);
+        core.registry.tell_of_pairing(event::DEVICE_PAIR_REQUESTED, &row, &request.device_id);
     }
     let mut details = json!({
         "code": "PAIRING_REQUIRED",
@@ -519,7 +519,7 @@ fn declare(core: &Core, params: &ConnectParams, node_id: &str) -> NodeSession {
             pending.request_id
         );
         let row = super::methods_pairing::pending_surface_row(pending);
-        core.registry.broadcast(event::NODE_PAIR_REQUESTED, &row, Some(scope::PAIRING), None);
+        core.registry.tell_of_pairing(event::NODE_PAIR_REQUESTED, &row, node_id);
     }
     NodeSession::new(platform, surface, params.path_env.clone(), state.approved)
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// `node.list {}`
 pub fn list(call: &Call<'_>) -> Result<Reply, WireError> {
     call.params(&[])?;
-    let nodes = registry::node_rows(call.core, call.session.may(scope::PAIRING));
+    let nodes = registry::node_rows(call.core, call.session);
     Ok(Reply::Now(json!({"ts": clock::wall_ms(), "nodes": nodes})))
 }
 
@@ -33,7 +33,7 @@ pub fn list(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn describe(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(&[need("nodeId", Kind::Text(1))])?;
     let id = params.get("nodeId").and_then(Value::as_str).unwrap_or_default();
-    let row = registry::node_row_of(call.core, id, call.session.may(scope::PAIRING));
+    let row = registry::node_row_of(call.core, id, call.session);
     let Some(Value::Object(mut row)) = row else { return Err(WireError::invalid("unknown nodeId")) };
     row.insert("ts".to_owned(), clock::wall_ms().into());
     Ok(Reply::Now(Value::Object(row)))
@@ -374,5 +374,5 @@ pub fn surface_resolved(call: &Call<'_>, node_id: &str, request_id: &str, decisi
     if let Some(session) = call.core.registry.node(node_id) {
         session.send(frame::event(super::event::NODE_PAIR_RESOLVED, &payload));
     }
-    call.core.registry.broadcast(super::event::NODE_PAIR_RESOLVED, &payload, Some(scope::PAIRING), None);
+    call.core.registry.tell_of_pairing(super::event::NODE_PAIR_RESOLVED, &payload, node_id);
 }

@@ -33,15 +33,6 @@ fn not_kept(error: StateError) -> WireError {
     WireError::unavailable(RecordError::from(error).to_string()).retryable()
 }
 
-/// Who is a device without admin sees and touches only its own entries (A44); the owner's
-/// device-less tools see all.
-fn sees(call: &Call<'_>, device_id: &str) -> bool {
-    match &call.session.device_id {
-        None => true,
-        Some(own) => own == device_id || call.session.may(scope::ADMIN),
-    }
-}
-
 fn client_members(client: &ClientInfo) -> Map<String, Value> {
     match serde_json::to_value(client) {
         Ok(Value::Object(mut members)) => {
@@ -143,8 +134,9 @@ fn device_row(call: &Call<'_>, record: &DeviceRecord) -> Value {
 pub fn node_list(call: &Call<'_>) -> Result<Reply, WireError> {
     call.params(&[])?;
     let (pending, paired) = call.core.pairing().surfaces();
-    let pending: Vec<Value> = pending.iter().filter(|row| sees(call, &row.node_id)).map(pending_surface_row).collect();
-    let paired: Vec<Value> = paired.iter().filter(|row| sees(call, &row.node_id)).map(surface_row).collect();
+    let pending: Vec<Value> =
+        pending.iter().filter(|row| call.session.sees(&row.node_id)).map(pending_surface_row).collect();
+    let paired: Vec<Value> = paired.iter().filter(|row| call.session.sees(&row.node_id)).map(surface_row).collect();
     Ok(Reply::Now(json!({"pending": pending, "paired": paired})))
 }
 
@@ -152,7 +144,7 @@ pub fn node_list(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn node_approve(call: &Call<'_>) -> Result<Reply, WireError> {
     let request_id = text(&call.params(REQUEST)?, "requestId");
     let mut pairing = call.core.pairing();
-    let pending = pairing.pending_surface(&request_id).filter(|pending| sees(call, &pending.node_id));
+    let pending = pairing.pending_surface(&request_id).filter(|pending| call.session.sees(&pending.node_id));
     let needed = pending.ok_or_else(|| unknown("requestId"))?.required_scopes();
     if let Some(missing) = needed.iter().find(|scope| !call.session.may(scope)) {
         return Err(WireError::missing_scope(missing, &needed));
@@ -171,7 +163,7 @@ pub fn node_approve(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn node_reject(call: &Call<'_>) -> Result<Reply, WireError> {
     let request_id = text(&call.params(REQUEST)?, "requestId");
     let mut pairing = call.core.pairing();
-    if !pairing.pending_surface(&request_id).is_some_and(|pending| sees(call, &pending.node_id)) {
+    if !pairing.pending_surface(&request_id).is_some_and(|pending| call.session.sees(&pending.node_id)) {
         return Err(unknown("requestId"));
     }
     let pending = pairing.reject_surface(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
@@ -184,7 +176,7 @@ pub fn node_reject(call: &Call<'_>) -> Result<Reply, WireError> {
 /// there is cancelled.
 pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     let node_id = text(&call.params(NODE)?, "nodeId");
-    if !sees(call, &node_id) || !call.core.pairing().remove_node(&node_id).map_err(not_kept)? {
+    if !call.session.sees(&node_id) || !call.core.pairing().remove_node(&node_id).map_err(not_kept)? {
         return Err(unknown("nodeId"));
     }
     methods_node::surface_resolved(call, &node_id, "", "removed");
@@ -196,9 +188,10 @@ pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn device_list(call: &Call<'_>) -> Result<Reply, WireError> {
     call.params(&[])?;
     let (pending, paired) = call.core.pairing().devices();
-    let pending: Vec<Value> = pending.iter().filter(|row| sees(call, &row.device_id)).map(pending_device_row).collect();
+    let pending: Vec<Value> =
+        pending.iter().filter(|row| call.session.sees(&row.device_id)).map(pending_device_row).collect();
     let paired: Vec<Value> =
-        paired.iter().filter(|row| sees(call, &row.device_id)).map(|record| device_row(call, record)).collect();
+        paired.iter().filter(|row| call.session.sees(&row.device_id)).map(|record| device_row(call, record)).collect();
     Ok(Reply::Now(json!({"pending": pending, "paired": paired})))
 }
 
@@ -207,7 +200,7 @@ pub fn device_list(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn device_approve(call: &Call<'_>) -> Result<Reply, WireError> {
     let request_id = text(&call.params(REQUEST)?, "requestId");
     let mut pairing = call.core.pairing();
-    let pending = pairing.pending_device(&request_id).filter(|pending| sees(call, &pending.device_id));
+    let pending = pairing.pending_device(&request_id).filter(|pending| call.session.sees(&pending.device_id));
     let pending = pending.ok_or_else(|| unknown("requestId"))?;
     let enough = if pending.role == Role::Node.word() {
         call.session.may(scope::ADMIN)
@@ -228,7 +221,7 @@ pub fn device_approve(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn device_reject(call: &Call<'_>) -> Result<Reply, WireError> {
     let request_id = text(&call.params(REQUEST)?, "requestId");
     let mut pairing = call.core.pairing();
-    if !pairing.pending_device(&request_id).is_some_and(|pending| sees(call, &pending.device_id)) {
+    if !pairing.pending_device(&request_id).is_some_and(|pending| call.session.sees(&pending.device_id)) {
         return Err(unknown("requestId"));
     }
     let pending = pairing.reject_device(&request_id).map_err(not_kept)?.ok_or_else(|| unknown("requestId"))?;
@@ -240,7 +233,7 @@ pub fn device_reject(call: &Call<'_>) -> Result<Reply, WireError> {
 /// `device.pair.remove {deviceId}`: tokens, surface and live connections go with it.
 pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     let device_id = text(&call.params(DEVICE)?, "deviceId");
-    if !sees(call, &device_id) {
+    if !call.session.sees(&device_id) {
         return Err(unknown("deviceId"));
     }
     if !call.core.pairing().remove_device(&device_id).map_err(not_kept)? {
@@ -258,7 +251,7 @@ pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn node_rename(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(&[need("nodeId", Kind::Text(1)), need("displayName", Kind::Text(1))])?;
     let (node_id, name) = (text(&params, "nodeId"), given_name(&params, "displayName", limits::DECLARED_NAME_BYTES)?);
-    if !sees(call, &node_id) || !call.core.pairing().rename_surface(&node_id, &name).map_err(not_kept)? {
+    if !call.session.sees(&node_id) || !call.core.pairing().rename_surface(&node_id, &name).map_err(not_kept)? {
         return Err(unknown("nodeId"));
     }
     Ok(Reply::Now(json!({"nodeId": node_id, "displayName": name})))
@@ -268,7 +261,7 @@ pub fn node_rename(call: &Call<'_>) -> Result<Reply, WireError> {
 pub fn device_rename(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(&[need("deviceId", Kind::Text(1)), need("label", Kind::Text(1))])?;
     let (device_id, label) = (text(&params, "deviceId"), given_name(&params, "label", limits::DEVICE_LABEL_BYTES)?);
-    if !sees(call, &device_id) || !call.core.pairing().rename_device(&device_id, &label).map_err(not_kept)? {
+    if !call.session.sees(&device_id) || !call.core.pairing().rename_device(&device_id, &label).map_err(not_kept)? {
         return Err(unknown("deviceId"));
     }
     call.core.registry.broadcast(event::DEVICE_PAIR_CHANGED, &json!({}), Some(scope::PAIRING), None);
@@ -327,7 +320,7 @@ pub fn token_revoke(call: &Call<'_>) -> Result<Reply, WireError> {
 fn token_target(call: &Call<'_>, params: &Value, what: &str) -> Result<(DeviceRecord, Role), WireError> {
     let (device_id, word) = (text(params, "deviceId"), text(params, "role"));
     let role = [Role::Node, Role::Operator].into_iter().find(|role| role.word() == word);
-    let record = call.core.pairing().device(&device_id).filter(|_| sees(call, &device_id)).cloned();
+    let record = call.core.pairing().device(&device_id).filter(|_| call.session.sees(&device_id)).cloned();
     let found = record.zip(role).filter(|(record, role)| record.has_role(*role));
     let (record, role) = found.ok_or_else(|| token_denied(what))?;
     if role == Role::Node && !call.session.may(scope::ADMIN) {
@@ -370,5 +363,5 @@ fn given_name(params: &Value, member: &str, most: usize) -> Result<String, WireE
 
 fn device_resolved(call: &Call<'_>, request_id: &str, device_id: &str, decision: &str) {
     let payload = json!({"requestId": request_id, "deviceId": device_id, "decision": decision, "ts": clock::wall_ms()});
-    call.core.registry.broadcast(event::DEVICE_PAIR_RESOLVED, &payload, Some(scope::PAIRING), None);
+    call.core.registry.tell_of_pairing(event::DEVICE_PAIR_RESOLVED, &payload, device_id);
 }

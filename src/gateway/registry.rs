@@ -86,6 +86,13 @@ impl Registry {
         }
     }
 
+    /// An event about the pairing of a device, for those who may know of it (A44).
+    pub fn tell_of_pairing(&self, name: &str, payload: &Value, device_id: &str) {
+        for session in self.sessions().iter().filter(|session| session.sees(device_id)) {
+            session.outbox.numbered(|seq| frame::broadcast(name, payload, seq, None));
+        }
+    }
+
     /// Counts a change of health.
     fn next_health(&self) -> StateVersion {
         let mut inner = self.inner();
@@ -163,13 +170,13 @@ fn presence_row(session: &Session) -> Value {
 
 /// Every node that is paired or connected. Source: spec gateway §5 "node.list / node.describe row".
 /// What waits for approval is shown to those who may approve.
-pub fn node_rows(core: &Core, shows_pending: bool) -> Vec<Value> {
+pub fn node_rows(core: &Core, viewer: &Session) -> Vec<Value> {
     let pairing = core.pairing();
     let ids: BTreeSet<String> = pairing.node_devices().map(|device| device.device_id.clone()).collect();
     let mut rows: Vec<(bool, String, String, Value)> = ids
         .into_iter()
         .map(|id| {
-            let row = node_row(core, &pairing, &id, shows_pending);
+            let row = node_row(core, &pairing, &id, viewer);
             let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
             let connected = row.get("connected") == Some(&Value::Bool(true));
             (!connected, text("displayName").to_lowercase(), id, row)
@@ -180,12 +187,12 @@ pub fn node_rows(core: &Core, shows_pending: bool) -> Vec<Value> {
 }
 
 /// One node's row, or none when it is unknown.
-pub fn node_row_of(core: &Core, id: &str, shows_pending: bool) -> Option<Value> {
+pub fn node_row_of(core: &Core, id: &str, viewer: &Session) -> Option<Value> {
     let pairing = core.pairing();
-    pairing.node_devices().any(|device| device.device_id == id).then(|| node_row(core, &pairing, id, shows_pending))
+    pairing.node_devices().any(|device| device.device_id == id).then(|| node_row(core, &pairing, id, viewer))
 }
 
-fn node_row(core: &Core, pairing: &Pairing, id: &str, shows_pending: bool) -> Value {
+fn node_row(core: &Core, pairing: &Pairing, id: &str, viewer: &Session) -> Value {
     let session = core.registry.node(id);
     let node = session.as_ref().and_then(|session| session.node.as_ref());
     let record = pairing.surface(id);
@@ -229,7 +236,7 @@ fn node_row(core: &Core, pairing: &Pairing, id: &str, shows_pending: bool) -> Va
     put("permissions", surface.permissions.as_ref().map(|permissions| json!(permissions)));
     put("sessionHost", Some(false.into()));
     put("approvalState", Some(state.into()));
-    if let (Some(pending), true) = (pending, shows_pending) {
+    if let Some(pending) = pending.filter(|_| viewer.sees(id)) {
         put("pendingRequestId", Some(pending.request_id.as_str().into()));
         put("pendingDeclaredCaps", Some(json!(sorted(&pending.surface.caps))));
         put("pendingDeclaredCommands", Some(json!(sorted(&pending.surface.commands))));

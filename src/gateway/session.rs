@@ -108,6 +108,13 @@ impl Session {
         self.role == Role::Operator && scope::satisfies(&self.scopes, needed)
     }
 
+    /// Whether it may know of the pairing of a device, and touch it: who is a device without admin of its
+    /// own only, the owner's device-less tools of each (A44).
+    pub fn sees(&self, device_id: &str) -> bool {
+        let is_own = || self.device_id.as_deref().is_none_or(|own| own == device_id);
+        self.may(scope::PAIRING) && (self.may(scope::ADMIN) || is_own())
+    }
+
     /// Sends a frame that must arrive.
     pub fn send(&self, text: String) {
         self.outbox.text(text, Kind::Must);

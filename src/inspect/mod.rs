@@ -121,7 +121,7 @@ impl Target {
             }
             // As below: a first contact is not pinned, a pinned gateway is held to its key.
             let pins = GatewayPins::new(&state);
-            let pins = (is_ssh && pins.pinned(&endpoint.pin_name())?.is_some()).then(|| Arc::new(pins));
+            let pins = pins.pinned(&endpoint.pin_name())?.is_some().then(|| Arc::new(pins));
             return Ok(Self { state, config, endpoint, credentials, pins, is_other: true });
         }
         let credentials = credentials(&config).unwrap_or_default();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 mod client;
+mod clock;
 mod device;
 mod gateway;
 mod http;
@@ -15,6 +16,7 @@ mod script;
 mod temp;
 
 pub use client::{Answer, Challenge, Client, Closed, Connect, Incoming};
+pub use clock::{Clock, Faketime};
 pub use device::{Device, Payload, sha256_hex, signed_text};
 pub use gateway::{Gateway, Options, TOKEN};
 pub use http::{HttpAnswer, Stream, Upgrade, read_answer, send_raw};
