@@ -671,6 +671,31 @@ fn sec_a34_rotation_gives_no_scope_that_was_not_approved() {
     Client::login(&gateway, &connect(&scopes).no_auth().device_token(new));
 }
 
+/// Whose token was rotated by another hears the new one at its next login with the shared secret, once, with no more
+/// than it was rotated to.
+#[test]
+fn a_token_that_was_withheld_is_replaced_at_the_next_login() {
+    let gateway = Gateway::new();
+    let tablet = Device::new();
+    let scopes = ["operator.read", "operator.write"];
+    let connect = Connect::new("openclaw-macos", "ui", "operator", &scopes).device(&tablet);
+    let (mut first, _) = Client::login_hello(&gateway, &connect);
+    let params = json!({"deviceId": tablet.id(), "role": "operator", "scopes": ["operator.read"]});
+    let answer = gateway.owner().request("device.token.rotate", params).unwrap();
+    assert_eq!(answer["tokenDelivery"], "withheld-cross-device", "{answer}");
+    assert!(answer.get("token").is_none(), "{answer}");
+    assert_eq!(first.closed().code, 4001);
+    let (_client, hello) = Client::login_hello(&gateway, &connect);
+    let token = hello["auth"]["deviceToken"].as_str().expect("another token").to_owned();
+    let (_client, hello) = Client::login_hello(&gateway, &connect);
+    assert!(hello["auth"].get("deviceToken").is_none(), "it is told once: {hello}");
+    let with_token = |scopes: &[&str]| {
+        Connect::new("openclaw-macos", "ui", "operator", scopes).device(&tablet).no_auth().device_token(&token)
+    };
+    Client::login(&gateway, &with_token(&["operator.read"]));
+    Client::tcp(&gateway).connect(&with_token(&scopes)).expect_err("wider than it was rotated to");
+}
+
 /// A role that pairing never granted gets no token; other devices look as if they were not there.
 #[test]
 fn sec_a35_a44_rotation_makes_no_role_and_reaches_no_other_device() {

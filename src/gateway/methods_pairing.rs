@@ -288,11 +288,11 @@ pub fn token_rotate(call: &Call<'_>) -> Result<Reply, WireError> {
     if !allowed {
         return Err(token_denied("rotation"));
     }
-    let minted = call.core.pairing().rotate_token(&record.device_id, role, scopes.clone());
+    let is_own = call.session.device_id.as_deref() == Some(record.device_id.as_str());
+    let minted = call.core.pairing().rotate_token(&record.device_id, role, scopes.clone(), is_own);
     let minted = minted.map_err(|error| WireError::unavailable(error.to_string()).retryable())?;
     let (token, at) = minted.new_token.ok_or_else(|| unknown("deviceId"))?;
     let mut answer = json!({"deviceId": record.device_id, "role": role.word(), "scopes": scopes, "rotatedAtMs": at});
-    let is_own = call.session.device_id.as_deref() == Some(record.device_id.as_str());
     if let Some(members) = answer.as_object_mut() {
         let delivery = if is_own { "in-band" } else { "withheld-cross-device" };
         members.insert("tokenDelivery".to_owned(), delivery.into());

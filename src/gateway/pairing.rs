@@ -48,12 +48,15 @@ impl From<StateError> for RecordError {
 }
 
 /// A token of one role. Only its hash is kept (H20).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenRecord {
     sha256: String,
     scopes: Vec<String>,
     created_at_ms: i64,
+    /// Nobody was told it: the device gets another one when it comes with the shared secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    withheld: bool,
     /// Set: the device needs a new approval for this role, whatever else it can show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked_at_ms: Option<i64>,
@@ -283,11 +286,13 @@ impl Pairing {
         if !scopes_fit {
             return Err(self.require(claim, "scope-upgrade"));
         }
-        // Whoever comes by a link has no token any more.
-        if record.tokens.contains_key(claim.role.word()) && unasked != Some(setup::VIA) {
-            return Ok(Admitted { new_token: None });
-        }
-        let scopes = if claim.role == Role::Operator { record.scopes.clone() } else { Vec::new() };
+        let scopes = match record.tokens.get(claim.role.word()) {
+            // Whoever comes by a link has no token any more.
+            Some(token) if !token.withheld && unasked != Some(setup::VIA) => return Ok(Admitted { new_token: None }),
+            Some(token) => token.scopes.clone(),
+            None if claim.role == Role::Operator => record.scopes.clone(),
+            None => Vec::new(),
+        };
         self.mint(claim.device_id, claim.role, scopes).map_err(|error| NotAdmitted::Failed(error.to_string()))
     }
 
@@ -330,7 +335,8 @@ impl Pairing {
         let token = random::token::<{ random::TOKEN_BYTES }>();
         let now = clock::wall_ms();
         if let Some(record) = self.devices.get_mut(device_id) {
-            let known = TokenRecord { sha256: hash(token.expose()), scopes, created_at_ms: now, revoked_at_ms: None };
+            let known =
+                TokenRecord { sha256: hash(token.expose()), scopes, created_at_ms: now, ..TokenRecord::default() };
             record.tokens.insert(role.word().to_owned(), known);
         }
         self.save_devices()?;
@@ -477,12 +483,24 @@ impl Pairing {
     }
 
     /// Another token for a role that was approved: the old one is worth nothing from now on. `scopes`
-    /// are what the caller may hand out of what the record allows (A34).
+    /// are what the caller may hand out of what the record allows (A34); `is_told` says whether the device hears it.
     ///
     /// # Errors
     /// The record cannot be written.
-    pub fn rotate_token(&mut self, device_id: &str, role: Role, scopes: Vec<String>) -> Result<Admitted, RecordError> {
-        self.mint(device_id, role, scopes)
+    pub fn rotate_token(
+        &mut self,
+        device_id: &str,
+        role: Role,
+        scopes: Vec<String>,
+        is_told: bool,
+    ) -> Result<Admitted, RecordError> {
+        let minted = self.mint(device_id, role, scopes)?;
+        let token = self.devices.get_mut(device_id).and_then(|record| record.tokens.get_mut(role.word()));
+        if let Some(token) = token.filter(|_| !is_told) {
+            token.withheld = true;
+            self.save_devices()?;
+        }
+        Ok(minted)
     }
 
     /// The role's token is worth nothing from now on, and the role needs a new approval.
@@ -492,8 +510,7 @@ impl Pairing {
     pub fn revoke_token(&mut self, device_id: &str, role: Role) -> Result<i64, StateError> {
         let now = clock::wall_ms();
         if let Some(record) = self.devices.get_mut(device_id) {
-            let none =
-                TokenRecord { sha256: String::new(), scopes: Vec::new(), created_at_ms: now, revoked_at_ms: None };
+            let none = TokenRecord { created_at_ms: now, ..TokenRecord::default() };
             let token = record.tokens.entry(role.word().to_owned()).or_insert(none);
             token.sha256.clear();
             token.revoked_at_ms = Some(now);
