@@ -369,3 +369,15 @@ pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
 pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;
 /// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
 pub const DEVICE_LABEL_BYTES: usize = 64;
+// ---- app: approvals of the gateway ----
+
+/// Approval records of a gateway that wait for this app's person; more are listed again when these are done. ours
+pub const GATEWAY_QUESTIONS: usize = 64;
+/// Bytes of one of them; a larger one is not shown here. ours, over what any gateway takes
+pub const GATEWAY_QUESTION_BYTES: usize = 256 * 1024;
+/// Lines of its warning that are shown as lines; more become one. ours
+pub const GATEWAY_WARNING_LINES: usize = 8;
+/// Approval events that are noted while the list of records is on its way. ours
+pub const GATEWAY_EVENTS: usize = 1_024;
+/// Pause before the same record is shown again when there was nobody to show it to. ours
+pub const GATEWAY_ASK_AGAIN: Duration = Duration::from_secs(5);

@@ -1,12 +1,15 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::gateway_approvals;
+use super::gateway_question::Here;
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
+use crate::exec::approval::Person;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::limits;
@@ -40,6 +43,8 @@ pub struct AppOptions {
     pub ask: Ask,
     /// Open the TCP port too.
     pub tcp: bool,
+    /// Show what waits for approval at the gateway too, if there is somebody to show it to.
+    pub gateway_approvals: bool,
 }
 
 /// Why the app did not start.
@@ -84,17 +89,24 @@ enum Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp } = options;
+    let AppOptions { state, config, ask, tcp, gateway_approvals } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
-    let host = AppHost::start(&state, ask.open(&operators), settings.clone()).map_err(SupervisorError::Host)?;
+    let desktop = ask.open(&operators);
+    // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
+    let gateway_approvals = gateway_approvals && desktop.has_person();
+    let host = AppHost::start(&state, desktop, settings.clone()).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let local = match config.mode {
         GatewayMode::Local => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            Some(start_local(&state, config, tcp, &approvals, editor, &operators, settings)?)
+            let mut local = start_local(&state, config, tcp, &approvals, editor, &operators, settings)?;
+            if gateway_approvals {
+                local.show_approvals(Arc::clone(host.person()), approvals).map_err(SupervisorError::System)?;
+            }
+            Some(local)
         }
         GatewayMode::Remote => {
             operators.set_route(None);
@@ -125,15 +137,25 @@ fn token_source(approvals: &Arc<ApprovalsDocument>) -> crate::identity::secret::
 /// Gateway and node of local mode.
 struct Local {
     gateway: Attached,
-    node: JoinHandle<()>,
+    route: Arc<Route>,
+    node_id: String,
+    threads: Vec<JoinHandle<()>>,
     stop: Arc<Wake>,
 }
 
 impl Local {
+    /// From now on the person answers what waits at the gateway too.
+    fn show_approvals(&mut self, person: Arc<dyn Person>, document: Arc<ApprovalsDocument>) -> io::Result<()> {
+        let here = Here { gateway: self.route.endpoint.to_string(), node_id: self.node_id.clone(), document };
+        let route = Arc::clone(&self.route);
+        self.threads.extend(gateway_approvals::start(route, person, here, Arc::clone(&self.stop))?);
+        Ok(())
+    }
+
     fn stop(self) {
         self.stop.fire();
         let deadline = Instant::now() + limits::CLOSE_GRACE * 2;
-        while !self.node.is_finished() && Instant::now() < deadline {
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
         if let Attached::Ours(gateway) = self.gateway {
@@ -172,8 +194,9 @@ fn start_local(
             endpoint.clone()
         }
     };
-    let route = Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) };
-    operators.set_route(Some(route));
+    let route = Arc::new(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
+    operators.set_route(Some(Arc::clone(&route)));
+    let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
         endpoint,
@@ -198,7 +221,7 @@ fn start_local(
             }
         })
         .map_err(SupervisorError::System)?;
-    Ok(Local { gateway, node, stop })
+    Ok(Local { gateway, route, node_id, threads: vec![node], stop })
 }
 
 /// What we show a gateway.

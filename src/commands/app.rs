@@ -36,6 +36,9 @@ pub struct Flags {
     /// open no TCP port, only <state>/gateway.sock
     #[argh(switch)]
     no_tcp: bool,
+    /// do not ask the person about what waits for approval at the gateway (asked with --ask terminal only)
+    #[argh(switch)]
+    no_gateway_approvals: bool,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
@@ -72,7 +75,7 @@ fn keep(
 ) -> Result<(), Box<dyn std::error::Error>> {
     Config::inspect(state, environment)?;
     // `port` is in the environment, as is the variable; the others are about this call.
-    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, stored_token: _, json: _ } = flags;
+    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, no_gateway_approvals, stored_token: _, json: _ } = flags;
     let ask = match ask {
         Some(Ask::Desktop(Backend::Terminal)) => {
             return Err("a service has no terminal; say --ask operator or none".into());
@@ -83,6 +86,7 @@ fn keep(
     kept.option("--ask", Some(ask));
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
+    kept.switch("--no-gateway-approvals", no_gateway_approvals);
     Ok(())
 }
 
@@ -106,7 +110,12 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     };
     let signals = Termination::install()?;
     let config = Config::load(&state, &environment)?;
-    let options =
-        AppOptions { state, config, ask: flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal)), tcp: !flags.no_tcp };
+    let options = AppOptions {
+        state,
+        config,
+        ask: flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal)),
+        tcp: !flags.no_tcp,
+        gateway_approvals: !flags.no_gateway_approvals,
+    };
     Ok(supervisor::run(options, lock, &signals)?)
 }
