@@ -6,7 +6,7 @@ mod support_exec;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Client, Connect, Process, Pty, QUIET, TOKEN, free_port, wait_until};
+use support::{Client, Connect, Device, Process, Pty, QUIET, TOKEN, free_port, wait_until};
 use support_exec::*;
 
 const QUESTION: &str = "allow this command?";
@@ -33,11 +33,15 @@ fn start() -> (Scratch, Pty) {
 
 /// The agent's side of the gateway at `scratch`.
 fn agent(scratch: &Scratch) -> Client {
+    agent_as(scratch, &Connect::backend(APPROVALS)).0
+}
+
+fn agent_as(scratch: &Scratch, connect: &Connect) -> (Client, Value) {
     let socket = scratch.state().join("gateway.sock");
     wait_until("the gateway", || std::os::unix::net::UnixStream::connect(&socket).ok());
     let mut client = Client::unix_at(&socket);
-    client.connect(&Connect::backend(APPROVALS)).unwrap();
-    client
+    let hello = client.connect(connect).unwrap();
+    (client, hello)
 }
 
 /// As an agent's host flow asks: with the plan that the node has prepared.
@@ -184,6 +188,50 @@ fn a_restart_of_the_gateway_asks_nothing_twice_and_loses_nothing() {
     assert_eq!(prompts(&terminal), 2, "{}", terminal.screen());
 }
 
+/// The connection breaks while a question stands, and the gateway goes on: the same question, asked once, and the word
+/// goes over the next connection.
+#[test]
+fn a_broken_connection_asks_nothing_twice() {
+    let (scratch, mut terminal) = start();
+    let device = Device::new();
+    let connect = Connect::new("openclaw-linux", "ui", "operator", APPROVALS).device(&device);
+    let hello = agent_as(&scratch, &connect).1;
+    // Its own token outlives the shared one.
+    let mut agent = agent_as(&scratch, &connect.device_token(hello["auth"]["deviceToken"].as_str().unwrap())).0;
+    let asked = ask(&mut agent, request("r", &["ls"]));
+    prompt(&mut terminal);
+    // A login with a new shared token ends every session of the old one, the app's among them.
+    let config = json!({"gateway": {"auth": {"token": "another-token-0123456789"}}}).to_string();
+    write_private(&scratch.state().join("openclaw.json"), config.as_bytes());
+    assert_eq!(scratch.mac_debug(&["nodes"]).code, Some(0));
+    terminal.type_text("once\n");
+    assert_eq!(decision(&mut terminal, &mut agent, &asked), "allow-once");
+    terminal.watch(QUIET);
+    assert_eq!(prompts(&terminal), 1, "{}", terminal.screen());
+    assert!(terminal.screen().contains("connecting again"), "nothing broke: {}", terminal.screen());
+}
+
+/// While everything is paused nobody is asked and nothing is answered; afterwards what still waits is asked.
+#[test]
+fn a_pause_keeps_the_question_for_later() {
+    let (scratch, mut terminal) = start();
+    let mut agent = agent(&scratch);
+    assert_eq!(scratch.mac_debug(&["pause"]).code, Some(0));
+    let asked = ask(&mut agent, request("r", &["ls"]));
+    terminal.watch(QUIET);
+    assert_eq!(prompts(&terminal), 0, "{}", terminal.screen());
+    assert_eq!(scratch.mac_debug(&["resume"]).code, Some(0));
+    prompt(&mut terminal);
+    terminal.type_text("deny\n");
+    assert_eq!(decision(&mut terminal, &mut agent, &asked), "deny");
+    // The end of the app is the end of its questions, and of nothing else.
+    ask(&mut agent, request("s", &["ls"]));
+    prompt(&mut terminal);
+    terminal.signal(libc::SIGTERM);
+    terminal.expect("withdrawn");
+    assert_eq!(terminal.finish().0, Some(0));
+}
+
 /// A66, A67, A74: everything that the requester wrote stands in its line, and nothing of it hides.
 #[test]
 fn sec_a66_a67_a74_what_a_gateway_relays_cannot_draw() {
@@ -315,14 +363,15 @@ fn no_route(scratch: &Scratch) {
 /// owner trusts the gateway's approvals this machine asks for itself, saying that the gateway was asked before.
 #[test]
 fn a_command_for_this_machine_says_that_its_own_rules_come_next() {
-    for (trusts, says) in [(false, "whose own rules come next"), (true, "on your word without another question")] {
+    for (trusts, says) in
+        [(false, "whose own rules come next"), (true, "on your word alone if this machine has prepared it")]
+    {
         let scratch = scratch();
         scratch.approvals(&json!({"version": 1, "local": {"trustGatewayApprovals": trusts}}));
         let mut terminal = app_on_terminal(&scratch);
         wait_for_node(&scratch);
-        let socket = scratch.state().join("gateway.sock");
-        let mut agent = Client::unix_at(&socket);
-        agent.connect(&Connect::backend(&["operator.approvals", "operator.read", "operator.write"])).unwrap();
+        let scopes = ["operator.approvals", "operator.read", "operator.write"];
+        let mut agent = agent_as(&scratch, &Connect::backend(&scopes)).0;
         let nodes = agent.request("node.list", json!({})).unwrap();
         let node = nodes["nodes"][0]["nodeId"].clone();
         let canary = scratch.canary();

@@ -83,11 +83,20 @@ impl Record {
         self.text(&format!("{}/{member}", if is_planned { "/systemRunPlan" } else { "" }))
     }
 
+    fn argv(&self) -> Option<Vec<String>> {
+        let argv = |place: &&str| Vec::<String>::deserialize(self.request.pointer(place)?).ok();
+        ARGV.iter().find_map(argv).filter(|argv| !argv.is_empty())
+    }
+
     /// Where the arguments are known they are what is shown, whatever the command is called (A64).
     fn command(&self) -> Option<String> {
-        let argv = |place: &&str| Vec::<String>::deserialize(self.request.pointer(place)?).ok();
-        let argv = ARGV.iter().find_map(argv).filter(|argv| !argv.is_empty());
-        argv.map(|argv| display::quoted(&argv)).or_else(|| self.text("/command").map(str::to_owned))
+        self.argv().map(|argv| display::quoted(&argv)).or_else(|| self.text("/command").map(str::to_owned))
+    }
+
+    /// What the command is called, if that is no way to write its arguments.
+    fn other_name(&self) -> Option<&str> {
+        let (argv, called) = (self.argv()?, self.text("/command")?);
+        (called != display::quoted(&argv) && called != display::canonical(&argv)).then_some(called)
     }
 
     /// What the person is asked, now; `others` is how many more wait.
@@ -97,13 +106,9 @@ impl Record {
             Some(claim) => format!("the gateway says \"{claim}\""),
             None => "the gateway does not say".to_owned(),
         };
-        let command = self.command().unwrap_or_default();
         let mut notes = vec![self.place(here)];
-        notes.extend(
-            self.text("/command")
-                .filter(|called| *called != command)
-                .map(|called| format!("the gateway calls the command \"{called}\"; what would run stands below")),
-        );
+        let called = |name| format!("the gateway calls the command \"{name}\"; what would run stands below");
+        notes.extend(self.other_name().map(called));
         notes.extend(self.warnings().into_iter().map(|line| format!("the gateway says: {line}")));
         let context = CONTEXT.iter().filter_map(|name| Some((name, self.request.get(*name)?)));
         let context: Vec<_> = context.filter(|(_, value)| !value.is_null()).map(|(n, v)| format!("{n}={v}")).collect();
@@ -118,7 +123,7 @@ impl Record {
         let offers_always = offered.is_some_and(|words| words.iter().any(|word| word.as_str() == always));
         Question {
             id: self.id.clone(),
-            command,
+            command: self.command().unwrap_or_default(),
             executable: says(self.text("/resolvedPath")),
             cwd: says(self.planned("cwd")),
             env: Vec::new(),
@@ -139,7 +144,7 @@ impl Record {
             (Some("node"), Some(node)) if node == here.node_id => {
                 let policy = here.document.effective(self.planned("agentId"), false);
                 if policy.trust_gateway_approvals {
-                    "it would run on this machine, and on your word without another question".to_owned()
+                    "it would run on this machine, on your word alone if this machine has prepared it".to_owned()
                 } else {
                     "it would run on this machine, whose own rules come next; they may have you asked once more"
                         .to_owned()

@@ -57,6 +57,9 @@ fn sec_a64_the_plan_is_shown_and_not_what_it_is_called() {
     assert!(asked.allow_always.is_err(), "what is not offered is no answer");
     let left = asked.deadline.remaining(Now::read()).as_secs();
     assert!((58..=60).contains(&left), "{left}");
+    // The original's own name for the same arguments is no other command.
+    let same = json!({"command": "rm \"a b\"", "commandArgv": ["rm", "a b"]});
+    assert_eq!(question(&place, &same).notes.len(), 1);
     // Without arguments the text is all there is.
     let asked = question(&place, &json!({"command": "ls | wc", "allowedDecisions": ["allow-always"]}));
     assert_eq!((asked.command.as_str(), &asked.allow_always), ("ls | wc", &Ok(())));
@@ -71,7 +74,7 @@ fn the_place_says_what_the_answer_is_worth() {
     let plain = Place::new("plain", &json!({}));
     assert!(first(&plain, &here).contains("whose own rules come next"), "{}", first(&plain, &here));
     let trusting = Place::new("trusting", &json!({"trustGatewayApprovals": true}));
-    assert!(first(&trusting, &here).contains("without another question"), "{}", first(&trusting, &here));
+    assert!(first(&trusting, &here).contains("on your word alone"), "{}", first(&trusting, &here));
     let there = json!({"command": "x", "host": "node", "nodeId": "them"});
     assert_eq!(first(&trusting, &there), "the gateway says that it would run elsewhere: host node, node them");
     assert!(first(&plain, &json!({"command": "x", "nodeId": "us"})).contains("does not say where"));
