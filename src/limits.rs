@@ -401,3 +401,15 @@ pub const UPDATE_RETRY_FIRST: Duration = Duration::from_millis(250);
 pub const UPDATE_RETRY_MAX: Duration = Duration::from_secs(5);
 /// How long a result waits for the official gateway's word about its event. ours
 pub const EVENT_ACKNOWLEDGED: Duration = Duration::from_secs(5);
+// ---- app: approvals of the gateway ----
+
+/// Approval records of a gateway that wait for this app's person; more are listed again when these are done. ours
+pub const GATEWAY_QUESTIONS: usize = 64;
+/// Bytes of one of them; a larger one is not shown here. ours, over what any gateway takes
+pub const GATEWAY_QUESTION_BYTES: usize = 256 * 1024;
+/// Lines of its warning that are shown as lines; more become one. ours
+pub const GATEWAY_WARNING_LINES: usize = 8;
+/// Approval events that are noted while the list of records is on its way. ours
+pub const GATEWAY_EVENTS: usize = 1_024;
+/// Pause before the same record is shown again when there was nobody to show it to. ours
+pub const GATEWAY_ASK_AGAIN: Duration = Duration::from_secs(5);

@@ -6,6 +6,8 @@
 //! | [`exec_host`] | the exec socket's server: who may ask, what was asked, the answer |
 //! | [`runner`] | judges a command by the approvals document, has it asked, runs it |
 //! | [`operator`] | asks the operators of the gateway instead of a desktop |
+//! | [`gateway_approvals`] | is an operator itself: puts what waits at the gateway before the person |
+//! | [`gateway_question`] | what a gateway's approval record says, in words |
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug` |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
@@ -37,6 +39,8 @@ use std::sync::Arc;
 pub mod connections;
 pub mod control;
 pub mod exec_host;
+pub mod gateway_approvals;
+pub mod gateway_question;
 pub mod operator;
 pub mod queue;
 pub mod runner;

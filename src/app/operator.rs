@@ -3,6 +3,7 @@
 
 use super::supervisor::operator_client;
 use crate::client::attach;
+use crate::client::connection::EventHandler;
 use crate::client::reconnect::{self, Backoff, Next, Waited};
 use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, CredentialSource, Endpoint, Link, Role, Surface,
@@ -13,6 +14,7 @@ use crate::gateway::scope;
 use crate::identity::random;
 use crate::limits;
 use crate::log;
+use crate::protocol::connect::ClientInfo;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::state::pins::GatewayPins;
@@ -20,6 +22,7 @@ use crate::sys::clock::Now;
 use crate::sys::poll::{self, Interest};
 use crate::sys::wake::Wake;
 use serde_json::{Value, json};
+use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -70,11 +73,11 @@ pub struct Route {
 
 /// The operators of a gateway; unset until the app knows whether it has one.
 #[derive(Clone, Default)]
-pub struct OperatorDesktop(Arc<OnceLock<Option<Route>>>);
+pub struct OperatorDesktop(Arc<OnceLock<Option<Arc<Route>>>>);
 
 impl OperatorDesktop {
     /// The app serves its exec socket before it has a gateway; from now on it has this one, or none.
-    pub fn set_route(&self, route: Option<Route>) {
+    pub fn set_route(&self, route: Option<Arc<Route>>) {
         let _ = self.0.set(route);
     }
 }
@@ -114,6 +117,10 @@ impl Desktop for OperatorDesktop {
             }
         }
     }
+
+    fn has_person(&self) -> bool {
+        false
+    }
 }
 
 enum Asked {
@@ -122,26 +129,70 @@ enum Asked {
     Lost(String),
 }
 
+/// Why a route leads nowhere now.
+pub struct NoConnection {
+    /// In words.
+    pub why: String,
+    /// Nothing changes by itself.
+    pub is_final: bool,
+}
+
+impl From<io::Error> for NoConnection {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.to_string(), is_final: false }
+    }
+}
+
+impl From<CallError> for NoConnection {
+    fn from(error: CallError) -> Self {
+        let is_final = matches!(&error, CallError::Refused(error) if error.retryable != Some(true));
+        Self { why: error.to_string(), is_final }
+    }
+}
+
+/// A gateway that is away may come back; one that refuses us will not change its mind.
+impl From<ConnectError> for NoConnection {
+    fn from(error: ConnectError) -> Self {
+        Self { why: error.to_string(), is_final: !matches!(reconnect::after(&error), Next::Retry(_)) }
+    }
+}
+
 impl Route {
-    /// One connection for one question: with it goes the record, so that no answer finds a
-    /// question that nobody asks any more (A163).
-    fn ask_once(&self, id: &str, question: &Question, withdrawn: &Wake) -> Asked {
+    /// Logs in as the owner's own tools do, without a device, for these scopes.
+    ///
+    /// # Errors
+    /// See [`NoConnection`].
+    pub fn open(
+        &self,
+        client: ClientInfo,
+        scopes: &[&str],
+        caps: &[&str],
+        on_event: EventHandler,
+    ) -> Result<Connection, NoConnection> {
+        self.may_show_secret().map_err(|why| NoConnection { why, is_final: true })?;
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         let options = ConnectOptions {
-            client: operator_client(),
+            client,
             role: Role::Operator,
-            scopes: vec![scope::APPROVALS.to_owned()],
-            surface: Surface::default(),
+            scopes: words(scopes),
+            surface: Surface { caps: words(caps), ..Surface::default() },
             path_env: None,
             credentials: (self.credentials)(),
             device: None,
             pins: Some(Arc::clone(&self.pins)),
         };
-        if let Err(why) = self.may_show_secret() {
-            return Asked::Answered(Answer::Nobody(why));
-        }
-        let connection = match Connection::open(&self.endpoint, &options, Box::new(|_, _, _| {})) {
+        Ok(Connection::open(&self.endpoint, &options, on_event)?)
+    }
+
+    /// One connection for one question: with it goes the record, so that no answer finds a
+    /// question that nobody asks any more (A163).
+    fn ask_once(&self, id: &str, question: &Question, withdrawn: &Wake) -> Asked {
+        let connection = match self.open(operator_client(), &[scope::APPROVALS], &[], Box::new(|_, _, _| {})) {
             Ok(connection) => connection,
-            Err(error) => return lost_or_nobody(&error),
+            Err(NoConnection { why, is_final: false }) => return Asked::Lost(why),
+            Err(NoConnection { why, .. }) => {
+                return Asked::Answered(Answer::Nobody(format!("operators cannot be asked: {why}")));
+            }
         };
         let asked = thread::scope(|scope| {
             let over = CloseOnDrop(&connection);
@@ -245,14 +296,6 @@ fn say(id: &str, question: &Question) {
         let piece = text::prefix(rest, LOGGED_BYTES);
         log!("app", "approval {id} command: {piece}");
         rest = rest.get(piece.len()..).unwrap_or_default();
-    }
-}
-
-/// A gateway that is away may come back; one that refuses us will not change its mind.
-fn lost_or_nobody(error: &ConnectError) -> Asked {
-    match reconnect::after(error) {
-        Next::Retry(_) => Asked::Lost(error.to_string()),
-        Next::Idle | Next::Stop => Asked::Answered(Answer::Nobody(format!("operators cannot be asked: {error}"))),
     }
 }
 

@@ -1,12 +1,15 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::gateway_approvals;
+use super::gateway_question::Here;
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role, Tunnel};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
+use crate::exec::approval::Person;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::identity::device::DeviceKey;
@@ -44,6 +47,8 @@ pub struct AppOptions {
     pub tcp: bool,
     /// A gateway elsewhere instead of one here, and what it is shown.
     pub remote: Option<(Tunnel, CredentialSource)>,
+    /// Show what waits for approval at the gateway too, if there is somebody to show it to.
+    pub gateway_approvals: bool,
 }
 
 /// Why the app did not start.
@@ -88,11 +93,14 @@ enum Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, remote } = options;
+    let AppOptions { state, config, ask, tcp, remote, gateway_approvals } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
+    let desktop = ask.open(&operators);
+    // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
+    let gateway_approvals = gateway_approvals && desktop.has_person();
     let tunnel = remote.as_ref().map(|(tunnel, _)| tunnel.clone());
-    let host = AppHost::start(&state, ask.open(&operators), settings.clone(), tunnel).map_err(SupervisorError::Host)?;
+    let host = AppHost::start(&state, desktop, settings.clone(), tunnel).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let gateway = match (remote, config.mode) {
         (Some((tunnel, source)), _) => Some((Attached::Running(Endpoint::Ssh(tunnel)), source)),
@@ -107,7 +115,11 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            Some(start_local(&state, gateway, source, &approvals, editor, &operators, settings)?)
+            let mut local = start_local(&state, gateway, source, &approvals, editor, &operators, settings)?;
+            if gateway_approvals {
+                local.show_approvals(Arc::clone(host.person()), approvals).map_err(SupervisorError::System)?;
+            }
+            Some(local)
         }
         None => {
             operators.set_route(None);
@@ -138,15 +150,25 @@ fn token_source(approvals: &Arc<ApprovalsDocument>) -> crate::identity::secret::
 /// Gateway and node of local mode.
 struct Local {
     gateway: Attached,
-    node: JoinHandle<()>,
+    route: Arc<Route>,
+    node_id: String,
+    threads: Vec<JoinHandle<()>>,
     stop: Arc<Wake>,
 }
 
 impl Local {
+    /// From now on the person answers what waits at the gateway too.
+    fn show_approvals(&mut self, person: Arc<dyn Person>, document: Arc<ApprovalsDocument>) -> io::Result<()> {
+        let here = Here { gateway: self.route.endpoint.to_string(), node_id: self.node_id.clone(), document };
+        let route = Arc::clone(&self.route);
+        self.threads.extend(gateway_approvals::start(route, person, here, Arc::clone(&self.stop))?);
+        Ok(())
+    }
+
     fn stop(self) {
         self.stop.fire();
         let deadline = Instant::now() + limits::CLOSE_GRACE * 2;
-        while !self.node.is_finished() && Instant::now() < deadline {
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
         if let Attached::Ours(gateway) = self.gateway {
@@ -183,8 +205,9 @@ fn start_local(
             endpoint.clone()
         }
     };
-    let route = Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) };
-    operators.set_route(Some(route));
+    let route = Arc::new(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
+    operators.set_route(Some(Arc::clone(&route)));
+    let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
         tokens: Some(device_tokens(state, DeviceOwner::App, &device, &endpoint)),
@@ -210,7 +233,7 @@ fn start_local(
             }
         })
         .map_err(SupervisorError::System)?;
-    Ok(Local { gateway, node, stop })
+    Ok(Local { gateway, route, node_id, threads: vec![node], stop })
 }
 
 /// What we show a gateway.

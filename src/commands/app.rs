@@ -47,6 +47,9 @@ pub struct Flags {
     /// ssh configuration file (default: ssh's own ones)
     #[argh(option)]
     ssh_config: Option<PathBuf>,
+    /// do not ask the person about what waits for approval at the gateway (asked with --ask terminal only)
+    #[argh(switch)]
+    no_gateway_approvals: bool,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
@@ -83,8 +86,19 @@ fn keep(
 ) -> Result<(), Box<dyn std::error::Error>> {
     tunnel(&flags, &Config::inspect(state, environment)?)?;
     // `port` is in the environment, as is the variable; the others are about this call.
-    let Flags { verb: _, ask, port: _, state_dir: _, no_tcp, ssh, ssh_identity, ssh_config, stored_token: _, json: _ } =
-        flags;
+    let Flags {
+        verb: _,
+        ask,
+        port: _,
+        state_dir: _,
+        no_tcp,
+        ssh,
+        ssh_identity,
+        ssh_config,
+        no_gateway_approvals,
+        stored_token: _,
+        json: _,
+    } = flags;
     let ask = match ask {
         Some(Ask::Desktop(Backend::Terminal)) => {
             return Err("a service has no terminal; say --ask operator or none".into());
@@ -95,6 +109,7 @@ fn keep(
     kept.option("--ask", Some(ask));
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
+    kept.switch("--no-gateway-approvals", no_gateway_approvals);
     Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
 }
 
@@ -127,6 +142,7 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let config = read(&state, &environment)?;
     let remote = tunnel(&flags, &config)?.map(|tunnel| (tunnel, remote_credential_source(&state, &environment)));
     let ask = flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal));
-    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, remote };
+    let gateway_approvals = !flags.no_gateway_approvals;
+    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, remote, gateway_approvals };
     Ok(supervisor::run(options, lock, &signals)?)
 }

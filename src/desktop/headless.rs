@@ -20,4 +20,8 @@ impl Desktop for Headless {
     fn ask(&self, _question: &Question, _place: Place, _withdrawn: &Wake) -> Answer {
         Answer::Nobody(self.reason.clone())
     }
+
+    fn has_person(&self) -> bool {
+        false
+    }
 }

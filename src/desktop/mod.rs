@@ -17,6 +17,11 @@ pub trait Desktop: Send + Sync {
     /// Shows one question and waits for the person's answer, the question's deadline or
     /// `withdrawn`, whatever comes first. Called for one question at a time.
     fn ask(&self, question: &Question, place: Place, withdrawn: &Wake) -> Answer;
+
+    /// Whether somebody may sit in front of it, at this machine.
+    fn has_person(&self) -> bool {
+        true
+    }
 }
 
 /// Where a question stands among those that wait, shown as "1 of 3".
