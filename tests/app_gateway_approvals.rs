@@ -310,7 +310,7 @@ fn the_first_of_two_apps_answers() {
     let mut first = app(&ours);
     let mut agent = agent(&ours);
     let mut second = app(&other);
-    second.expect("a gateway already runs at");
+    second.expect("the gateway is ws:");
     for (id, word, decided) in [("a", "once", "allow-once"), ("b", "deny", "deny")] {
         let asked = ask(&mut agent, request(id, &["ls"]));
         prompt(&mut first);
