@@ -2,9 +2,10 @@
 //! resolved (A89), identity of the file, its content where somebody could rewrite it, and what the
 //! kernel hands a `#!` file to. Source: spec exec (c.6), (d.2); issue part 2, point 5.
 
-use super::plan::{BoundFile, Executable, FileIdentity};
+use super::plan::{BoundFile, Executable};
 use crate::limits;
 use crate::log;
+use crate::state::files::Stamp;
 use crate::sys::process;
 use crate::sys::spawn;
 use sha2::{Digest, Sha256};
@@ -14,7 +15,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The regular file that `path` leads to, bound by its content too where a command could rewrite it.
 ///
@@ -63,7 +63,7 @@ fn bind(path: PathBuf, needs_hash: impl Fn(&Path, &Metadata) -> bool) -> io::Res
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let identity = FileIdentity::of(&metadata);
+    let identity = Stamp::of(&metadata);
     let sha256 = if needs_hash(&path, &metadata) { Some(content(&path, identity)?) } else { None };
     Ok(BoundFile { path, identity, sha256 })
 }
@@ -85,19 +85,19 @@ fn is_rewritable(path: &Path, metadata: &Metadata) -> bool {
 }
 
 /// Opens the file of this path and identity to read it; an error if it is another one by now.
-fn open(path: &Path, identity: FileIdentity) -> io::Result<File> {
+fn open(path: &Path, identity: Stamp) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     still(&file, identity).map(|()| file)
 }
 
-fn still(file: &File, identity: FileIdentity) -> io::Result<()> {
-    let same = FileIdentity::of(&file.metadata()?) == identity;
+fn still(file: &File, identity: Stamp) -> io::Result<()> {
+    let same = Stamp::of(&file.metadata()?) == identity;
     if same { Ok(()) } else { Err(io::Error::other("it has just changed")) }
 }
 
 /// What was read of files whose content their identity tells for good, the oldest first.
-struct Memory<T>(Mutex<VecDeque<(FileIdentity, T)>>);
+struct Memory<T>(Mutex<VecDeque<(Stamp, T)>>);
 
 static HASHES: Memory<String> = Memory::new();
 static INTERPRETER_LINES: Memory<Option<InterpreterLine>> = Memory::new();
@@ -107,17 +107,17 @@ impl<T: Clone> Memory<T> {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    fn entries(&self) -> MutexGuard<'_, VecDeque<(FileIdentity, T)>> {
+    fn entries(&self) -> MutexGuard<'_, VecDeque<(Stamp, T)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of this file, else what `read` reads of it.
-    fn recall(&self, identity: FileIdentity, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn recall(&self, identity: Stamp, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         if let Some((_, known)) = self.entries().iter().find(|(known, _)| *known == identity) {
             return Ok(known.clone());
         }
         // Before the first byte is read: what is written later has a later time.
-        let is_settled = is_settled(identity);
+        let is_settled = identity.is_settled();
         let found = read()?;
         if is_settled {
             let mut entries = self.entries();
@@ -131,11 +131,11 @@ impl<T: Clone> Memory<T> {
 }
 
 /// Hex SHA-256 of the file of this path and identity.
-fn content(path: &Path, identity: FileIdentity) -> io::Result<String> {
+fn content(path: &Path, identity: Stamp) -> io::Result<String> {
     HASHES.recall(identity, || hash(path, identity))
 }
 
-fn hash(path: &Path, identity: FileIdentity) -> io::Result<String> {
+fn hash(path: &Path, identity: Stamp) -> io::Result<String> {
     if identity.size > limits::HASHED_BYTES {
         let most = limits::HASHED_BYTES / (1024 * 1024);
         let text = format!(
@@ -159,14 +159,6 @@ fn hash(path: &Path, identity: FileIdentity) -> io::Result<String> {
     }
     still(&file, identity)?;
     Ok(data_encoding::HEXLOWER.encode(&hasher.finalize()))
-}
-
-/// Whether a change from now on would show in the identity: clocks of file systems are coarse, and a
-/// second change within one of their steps leaves no trace.
-fn is_settled(identity: FileIdentity) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let settled = i128::try_from(limits::FILE_CLOCK_STEP.as_nanos()).unwrap_or(i128::MAX);
-    i128::try_from(now.as_nanos()).is_ok_and(|now| now - identity.ctime_ns >= settled)
 }
 
 /// Whether the content is what was bound. The cache makes it a look-up, unless the file was too young
@@ -267,7 +259,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     /// A directory of this test, gone at its end.
     struct Scratch(PathBuf);

@@ -1,42 +1,13 @@
 //! The typed plan: what was analysed is what policy reads, what the person sees, what runs.
 
 use crate::protocol::policy::Refusal;
+use crate::state::files::Stamp;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Which file a path named when it was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileIdentity {
-    /// Device number.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Modification time, nanoseconds since 1970.
-    pub mtime_ns: i128,
-    /// Status change time, nanoseconds since 1970.
-    pub ctime_ns: i128,
-}
-
-impl FileIdentity {
-    /// The identity in an open or named file's metadata.
-    pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// A file that takes part in a run: a program, an interpreter, a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +15,7 @@ pub struct BoundFile {
     /// All links resolved.
     pub path: PathBuf,
     /// Checked again right before the start.
-    pub identity: FileIdentity,
+    pub identity: Stamp,
     /// Hex SHA-256 of the content, where we or others could write to the file or to its directory.
     pub sha256: Option<String>,
 }
@@ -54,7 +25,7 @@ impl BoundFile {
     /// to tell for its content; then that is read again.
     pub fn is_unchanged(&self) -> bool {
         std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| metadata.is_file() && FileIdentity::of(&metadata) == self.identity)
+            .is_ok_and(|metadata| metadata.is_file() && Stamp::of(&metadata) == self.identity)
             && super::identity::has_same_content(self)
     }
 }

@@ -28,7 +28,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    /// The stamp in an open or named file's metadata.
+    pub fn of(metadata: &Metadata) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
             device: metadata.dev(),
@@ -42,12 +43,10 @@ impl Stamp {
     /// True if the file was changed long enough before now that a further change would show: two
     /// writes within one tick of the file system's clock leave equal stamps.
     pub fn is_settled(&self) -> bool {
-        i128::from(clock::wall_ms()) * 1_000_000 - self.ctime_ns > SETTLED_NS
+        let step = i128::try_from(limits::FILE_CLOCK_STEP.as_nanos()).unwrap_or(i128::MAX);
+        i128::from(clock::wall_ms()) * 1_000_000 - self.ctime_ns > step
     }
 }
-
-/// Longer than the time step of any file system that we meet (HFS+ and ext3: 1 s).
-const SETTLED_NS: i128 = 2_000_000_000;
 
 /// How careful a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

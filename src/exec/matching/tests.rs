@@ -1,7 +1,5 @@
 use super::*;
-use crate::exec::plan::{
-    After, BoundFile, Executable, FileIdentity, Form, NotUnderstood, Operand, Program, Sink, Stage, Step, Work,
-};
+use crate::exec::plan::{After, BoundFile, Executable, Form, NotUnderstood, Operand, Program, Sink, Stage, Step, Work};
 use crate::exec::subject::tests::{Tree, argv};
 use crate::protocol::policy::{Ask, Fence, Security};
 use std::collections::BTreeMap;
@@ -226,7 +224,7 @@ fn skills() {
 }
 
 fn bound(path: &str) -> BoundFile {
-    let identity = FileIdentity { device: 0, inode: 0, size: 0, mtime_ns: 0, ctime_ns: 0 };
+    let identity = crate::state::files::Stamp { device: 0, inode: 0, size: 0, mtime_ns: 0, ctime_ns: 0 };
     BoundFile { path: path.into(), identity, sha256: None }
 }
 
