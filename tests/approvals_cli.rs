@@ -317,6 +317,19 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     let document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!((&document["agents"]["*"]["fence"], mode(&path)), (&json!("workspace"), 0o600));
     let token = document["socket"]["token"].as_str().unwrap();
+    // The protocol has neither member, so the official CLI sees neither, and does not take them away.
+    let mut cli = Client::login(&gateway, &Connect::cli(&["operator.admin"]));
+    let wire = cli.request("exec.approvals.get", json!({})).unwrap();
+    assert_eq!(
+        wire["file"]["agents"],
+        json!({"*": {"security": "deny", "ask": "off"}, "x": {"security": "deny", "ask": "off"}})
+    );
+    assert_eq!(wire["hash"], sha256_hex(&fs::read(&path).unwrap()));
+    let params = json!({"file": wire["file"], "baseHash": wire["hash"]});
+    assert_eq!(cli.request("exec.approvals.set", params).unwrap()["file"], wire["file"]);
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), document);
+    let whole = at_gateway(&gateway, &["get", "--gateway", "--json"]).json();
+    assert_eq!((&whole["whole"], &whole["file"]["agents"]), (&json!(true), &document["agents"]));
     let before = fs::read(&path).unwrap();
     let loose: [&[&str]; 6] = [
         &["allowlist", "add", "/bin/ls"],
@@ -363,7 +376,7 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     assert!(log.contains("approvals document: edited") && log.contains("refused an edit"), "{log}");
     let audit = fs::read_to_string(path.with_file_name("audit.jsonl")).unwrap();
     let noted = |decision: &str| audit.matches(&format!("\"decision\":\"{decision}\"")).count();
-    assert_eq!((noted("allowed"), noted("denied")), (tight.len(), loose.len() + 1), "{audit}");
+    assert_eq!((noted("allowed"), noted("denied")), (tight.len() + 1, loose.len() + 1), "{audit}");
     // The owner's own hand, then the owner's word.
     assert_eq!(at_gateway(&gateway, &["mode", "ask"]).code, Some(0));
     let mut document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -420,6 +433,16 @@ fn sec_a53_h15_a_nodes_document_through_the_gateway() {
     assert!(!answer.to_string().contains(&socket_token(&scratch)));
     let text = done(&scratch, &["denylist", "add", "--command", "* --force*", "--node", &id[..8]]);
     assert!(text.contains("approvals document of node") && text.contains("the denylist gets * --force*"), "{text}");
+    // As the official CLI asks for it: the protocol's members only, and an edit of those keeps the others.
+    let config: Value = serde_json::from_slice(&fs::read(scratch.state().join("openclaw.json")).unwrap()).unwrap();
+    let mut cli = Client::unix_at(&scratch.state().join("gateway.sock"));
+    cli.connect(&Connect::cli(&["operator.admin"]).token(config["gateway"]["auth"]["token"].as_str().unwrap()))
+        .unwrap();
+    let wire = cli.request("exec.approvals.node.get", json!({"nodeId": id})).unwrap();
+    assert!(!wire.to_string().contains("--force"), "{wire}");
+    let params = json!({"nodeId": id, "file": wire["file"], "baseHash": wire["hash"]});
+    assert_eq!(cli.request("exec.approvals.node.set", params).unwrap()["file"], wire["file"]);
+    assert_eq!(stored(&scratch)["agents"]["*"]["denylist"][0]["command"], "* --force*");
     let before = fs::read(scratch.approvals_path()).unwrap();
     refused(&scratch, &["mode", "allow", "--node", &id], 1, "loosens the policy");
     refused(&scratch, &["denylist", "remove", "--command", "* --force*", "--node", &id], 1, "nobody can be asked");

@@ -5,8 +5,10 @@
 pub mod change;
 mod document;
 pub mod edit;
+pub mod wire;
 
 use self::document::{Document, Rules};
+use self::wire::Form;
 use super::audit::AuditLog;
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
@@ -297,11 +299,11 @@ impl ApprovalsDocument {
         })
     }
 
-    /// The document for a peer that may read it.
+    /// The document for a peer that may read it, in this form.
     ///
     /// # Errors
     /// The document is broken or unsafe.
-    pub fn snapshot_for_wire(&self) -> Result<Snapshot, StateError> {
+    pub fn snapshot(&self, form: Form) -> Result<Snapshot, StateError> {
         let read = self.read();
         let document = read.document.as_ref().map_err(|why| StateError::broken(&self.path, why.clone()))?;
         let socket = document.socket_path.as_ref().map_or_else(|| json!({}), |path| json!({ "path": path }));
@@ -310,6 +312,9 @@ impl ApprovalsDocument {
         file.insert("socket".to_owned(), socket);
         for name in ["defaults", "agents"] {
             file.entry(name).or_insert_with(|| json!({}));
+        }
+        if form == Form::Wire {
+            wire::carried(&mut file);
         }
         Ok(Snapshot {
             path: self.path.clone(),
