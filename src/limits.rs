@@ -369,3 +369,5 @@ pub const LAUNCHD_PAUSE: Duration = Duration::from_millis(100);
 pub const LOG_FILE_BYTES: u64 = 5 * 1024 * 1024;
 /// Longest label that an owner may give a device. Source: schema of `device.pair.rename` (2026.9.1).
 pub const DEVICE_LABEL_BYTES: usize = 64;
+/// Ended records in one answer of `approval.history`. spec: schema ApprovalHistoryParams
+pub const APPROVAL_HISTORY: usize = 100;

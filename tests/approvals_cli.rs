@@ -460,6 +460,27 @@ fn sec_a53_h15_a_nodes_document_through_the_gateway() {
     assert!(run.stderr.contains("security=deny"), "it holds at the next decision: {run:?}");
 }
 
+/// What the official node host is given to find the app: where it listens and the token. Looking makes neither.
+#[test]
+fn exec_host_link_names_the_socket_and_its_token() {
+    let scratch = Scratch::new();
+    let link = |arguments: &[&str]| scratch.mac_debug(&[&["exec-host"], arguments].concat());
+    let none = link(&["link"]);
+    assert!(none.code == Some(1) && none.stderr.contains("start the app once"), "{none:?}");
+    assert!(!scratch.state().exists());
+    let app = App::start(&scratch);
+    let document = link(&["link", "--json"]).json();
+    let socket = json!({"path": exec_socket(&scratch), "token": socket_token(&scratch)});
+    assert_eq!(document, json!({"version": 1, "socket": socket}));
+    let text = link(&["link"]).stdout;
+    assert!(text.contains("OPENCLAW_NODE_EXEC_HOST=app") && text.contains(&socket_token(&scratch)), "{text}");
+    assert_eq!(link(&["unlink"]).code, Some(2));
+    drop(app);
+    scratch.approvals(&json!({"version": 1, "socket": {"token": "short"}}));
+    let short = link(&["link", "--json"]);
+    assert!(short.code == Some(1) && !short.stderr.contains("\"short\""), "{short:?}");
+}
+
 /// The person at the node is asked, and what they allow is made.
 #[test]
 fn sec_h15_a_loosening_change_waits_for_the_person_at_the_node() {

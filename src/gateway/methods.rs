@@ -84,6 +84,7 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("exec.approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::resolve),
     ("approval.get", Access::Scope(scope::APPROVALS), methods_approvals::unified_get),
     ("approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::unified_resolve),
+    ("approval.history", Access::Scope(scope::APPROVALS), methods_approvals::history),
     // The official CLI asks for all kinds of approvals at once; of these kinds there are none here.
     ("plugin.approval.list", Access::Scope(scope::APPROVALS), none),
     ("openclaw.approval.list", Access::Scope(scope::APPROVALS), none),
