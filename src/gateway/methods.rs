@@ -3,7 +3,7 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, registry};
+use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, pending_work, registry};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -93,6 +93,10 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),
     ("node.skills.update", Access::Node, methods_node::skills),
     ("node.pluginTools.update", Access::Node, methods_node::plugin_tools),
+    ("node.pending.enqueue", Access::Scope(scope::WRITE), pending_work::enqueue),
+    ("node.pending.drain", Access::Node, pending_work::drain),
+    ("node.pending.pull", Access::Node, pending_work::pull),
+    ("node.pending.ack", Access::Node, pending_work::ack),
     ("skills.bins", Access::Node, methods_node::skill_bins),
 ];
 

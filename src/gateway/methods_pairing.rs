@@ -187,6 +187,7 @@ pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     if !sees(call, &node_id) || !call.core.pairing().remove_node(&node_id).map_err(not_kept)? {
         return Err(unknown("nodeId"));
     }
+    call.core.pending_work.forget(&node_id);
     methods_node::surface_resolved(call, &node_id, "", "removed");
     role_ended(call, &node_id, Role::Node);
     Ok(Reply::Now(json!({"nodeId": node_id})))
