@@ -251,7 +251,9 @@ pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
         session.outbox.close(DEVICE_REMOVED.0, DEVICE_REMOVED.1);
     }
     call.core.invocations.pairing_changed(&device_id);
-    device_resolved(call, "", &device_id, "removed");
+    call.core.pending_work.forget(&device_id);
+    // No request ends with it, so there is nothing to name in `resolved`.
+    call.core.registry.broadcast(event::DEVICE_PAIR_CHANGED, &json!({}), Some(scope::PAIRING), None);
     Ok(Reply::Now(json!({"deviceId": device_id})))
 }
 
