@@ -11,7 +11,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::Duration;
-use support::{Client, Connect, Finished, Gateway, Options, Process, free_port, mode, sha256_hex, wait_until};
+use support::{
+    Client, Connect, FakeNode, Finished, Gateway, Options, Process, Reply, Surface, free_port, mode, sha256_hex,
+    wait_until,
+};
 use support_exec::*;
 
 /// `mac-debug approvals …`. Where no gateway is, none of another program on the usual port counts.
@@ -458,6 +461,29 @@ fn sec_a53_h15_a_nodes_document_through_the_gateway() {
     assert_eq!(stored(&scratch)["agents"]["*"]["security"], "deny");
     let run = scratch.mac_debug(&["run", "--", "echo", "x"]);
     assert!(run.stderr.contains("security=deny"), "it holds at the next decision: {run:?}");
+}
+
+/// A node that knows the protocol's members only: what the protocol has can be changed there; a denylist, which would
+/// be kept and mean nothing, is refused.
+#[test]
+fn where_only_the_protocols_members_count_no_denylist_is_promised() {
+    let gateway = Gateway::start(Options::default());
+    let node =
+        FakeNode::approved(&gateway, &Surface::mac(&["system.execApprovals.get", "system.execApprovals.set"]), |_| {
+            let file = json!({"version": 1, "agents": {"*": {"security": "deny"}}});
+            Reply::Payload(json!({"path": "/elsewhere", "exists": true, "hash": "h", "file": file}))
+        });
+    let id = node.id();
+    let finished = at_gateway(&gateway, &["get", "--node", &id]);
+    assert!(finished.stdout.contains("as the protocol has it") && finished.stdout.contains("deny"), "{finished:?}");
+    for verb in [&["denylist", "add", "/bin/dd"][..], &["denylist", "remove", "/bin/dd"], &["fence", "offline"]] {
+        let finished = at_gateway(&gateway, &[verb, &["--node", &id]].concat());
+        assert!(finished.code == Some(2) && finished.stderr.contains("on that machine"), "{finished:?}");
+    }
+    let asked = |invoke: &&Value| invoke["command"] == "system.execApprovals.set";
+    assert_eq!(node.invokes().iter().filter(asked).count(), 0);
+    assert_eq!(at_gateway(&gateway, &["mode", "deny", "--node", &id]).code, Some(0));
+    assert_eq!(node.invokes().iter().filter(asked).count(), 1);
 }
 
 /// What the official node host is given to find the app: where it listens and the token. Looking makes neither.

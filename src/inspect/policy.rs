@@ -50,23 +50,14 @@ impl Remote {
         Ok(Self { connection, node_id })
     }
 
-    /// Whether it is a gateway of this program: only such a one has proved a key. The official one
-    /// passes on the protocol's members alone and takes no parameter of ours.
-    fn is_ours(&self) -> bool {
-        self.connection.hello().gateway_key.is_some()
-    }
-
-    /// The document, and whether that is all of it.
-    fn get(&self) -> Result<Value, InspectError> {
-        Ok(with(self.call("get", json!({}))?, WHOLE, self.is_ours().into()))
-    }
-
     /// `exec.approvals[.node].get` or `.set`; a person at the node may have to answer before it does.
     fn call(&self, verb: &str, mut params: Value) -> Result<Value, InspectError> {
         let node = if self.node_id.is_some() { ".node" } else { "" };
         if let Some(members) = params.as_object_mut() {
             members.extend(self.node_id.iter().map(|node_id| ("nodeId".to_owned(), node_id.as_str().into())));
-            members.extend(self.is_ours().then(|| (WHOLE.to_owned(), true.into())));
+            // Only a gateway of this program has proved a key; the official one takes no parameter of ours.
+            let is_ours = self.connection.hello().gateway_key.is_some();
+            members.extend(is_ours.then(|| (WHOLE.to_owned(), true.into())));
         }
         let patience = limits::INVOKE_TIMEOUT + limits::EDIT_ANSWER_MARGIN;
         let answer = self.connection.call(&format!("exec.approvals{node}.{verb}"), &params, patience)?;
@@ -80,16 +71,17 @@ impl Remote {
         agent: &str,
         base_hash: Option<&str>,
     ) -> Result<(Vec<String>, Value), InspectError> {
-        if !self.is_ours()
-            && matches!(change, Change::Add(List::Deny, _) | Change::Remove(List::Deny, ..) | Change::Fence(_))
-        {
-            let text = "the protocol has no denylist and no fence, and this gateway passes on nothing else: change them on that machine";
-            return Err(InspectError::Usage(text.to_owned()));
-        }
         let mut tries = 2;
         loop {
             tries -= 1;
-            let mut now = self.get()?;
+            let mut now = self.call("get", json!({}))?;
+            let needs_whole =
+                matches!(change, Change::Add(List::Deny, _) | Change::Remove(List::Deny, ..) | Change::Fence(_));
+            if needs_whole && !is_whole(&now) {
+                let text = "the protocol has no denylist and no fence, and that node or the gateway before it knows \
+                            nothing else: change them on that machine, if it runs this program";
+                return Err(InspectError::Usage(text.to_owned()));
+            }
             let seen = now.get("hash").cloned().unwrap_or_default();
             let Some(Value::Object(file)) = now.get_mut("file") else {
                 return Err(InspectError::Answer("no document in it".to_owned()));
@@ -100,22 +92,22 @@ impl Remote {
                 // Who replaces the whole has seen the whole: it is not sent again.
                 Err(error)
                     if tries > 0 && !matches!(change, Change::Replace(_)) && error.to_string().contains(CHANGED) => {}
-                answer => return Ok((said, with(answer?, WHOLE, self.is_ours().into()))),
+                answer => return Ok((said, answer?)),
             }
         }
     }
 }
 
-/// The document: `{target, path, exists, hash, file, whole}`; not `whole` where the gateway cannot pass on all
-/// of it. Creates nothing.
+/// The document: `{target, path, exists, hash, file, whole}`; no `whole` where the node, or the gateway
+/// before it, knows the protocol's members only. Creates nothing.
 ///
 /// # Errors
 /// See [`InspectError`].
 pub fn get(host: &Host) -> Result<Value, InspectError> {
     let answer = match host {
         Host::Here(state) => to_value(ApprovalsDocument::for_inspection(state).snapshot(Form::Whole)?)?,
-        Host::Gateway(target) => Remote::connect(target, None)?.get()?,
-        Host::Node(target, node) => Remote::connect(target, Some(node))?.get()?,
+        Host::Gateway(target) => Remote::connect(target, None)?.call("get", json!({}))?,
+        Host::Node(target, node) => Remote::connect(target, Some(node))?.call("get", json!({}))?,
     };
     Ok(with(answer, "target", host.name().into()))
 }
@@ -215,20 +207,23 @@ fn entry_text(entry: &Value) -> String {
     out
 }
 
+/// Whether an answer shows all of a document.
+fn is_whole(answer: &Value) -> bool {
+    answer.get(WHOLE) == Some(&Value::Bool(true))
+}
+
 fn heading(answer: &Value) -> String {
     let text = |name: &str| answer.get(name).and_then(Value::as_str).map(visible).unwrap_or_default();
-    let part = match answer.get(WHOLE) {
-        Some(Value::Bool(false)) => {
-            "  as the protocol has it: a denylist, a fence and `local` are not shown by this gateway, and stay as they are\n"
-        }
-        _ => "",
+    let part = if is_whole(answer) {
+        ""
+    } else {
+        "  as the protocol has it: a denylist, a fence and `local` there are not shown, and stay as they are\n"
     };
     format!("approvals document of {}: {}\n{part}", text("target"), text("path"))
 }
 
 fn to_value(snapshot: Snapshot) -> Result<Value, InspectError> {
-    let snapshot = serde_json::to_value(snapshot).map_err(|error| InspectError::Answer(error.to_string()))?;
-    Ok(with(snapshot, WHOLE, true.into()))
+    serde_json::to_value(snapshot).map_err(|error| InspectError::Answer(error.to_string()))
 }
 
 fn with(mut answer: Value, name: &str, value: Value) -> Value {

@@ -121,6 +121,9 @@ pub struct Snapshot {
     pub hash: String,
     /// The document, normalised; `socket` has only its path.
     pub file: Value,
+    /// That `file` is in [`Form::Whole`]; the wire form has no such member.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// What holds where no agent says otherwise, for those who ask for it.
     #[serde(rename = "resolvedDefaults", skip_serializing_if = "Option::is_none")]
     pub resolved_defaults: Option<Value>,
@@ -321,6 +324,7 @@ impl ApprovalsDocument {
             exists: read.exists,
             hash: read.hash.clone(),
             file: Value::Object(file),
+            whole: form == Form::Whole,
             resolved_defaults: None,
         })
     }
