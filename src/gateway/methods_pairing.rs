@@ -57,8 +57,13 @@ fn client_members(client: &ClientInfo) -> Map<String, Value> {
     }
 }
 
-fn row(client: &ClientInfo, more: Value) -> Value {
-    let mut members = client_members(client);
+/// What a device's row tells of its client. Source: schema `DevicePairRequestedEvent`.
+fn device_members(client: &ClientInfo) -> Map<String, Value> {
+    const TOLD: &[&str] = &["displayName", "platform", "deviceFamily", "clientId", "clientMode"];
+    client_members(client).into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())).collect()
+}
+
+fn row(mut members: Map<String, Value>, more: Value) -> Value {
     if let Value::Object(more) = more {
         members.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
     }
@@ -68,7 +73,7 @@ fn row(client: &ClientInfo, more: Value) -> Value {
 /// Row of `node.pair.list` `pending`, and payload of `node.pair.requested`.
 pub fn pending_surface_row(pending: &PendingSurface) -> Value {
     row(
-        &pending.client,
+        client_members(&pending.client),
         json!({
             "requestId": pending.request_id,
             "nodeId": pending.node_id,
@@ -83,7 +88,7 @@ pub fn pending_surface_row(pending: &PendingSurface) -> Value {
 
 fn surface_row(record: &SurfaceRecord) -> Value {
     let mut row = row(
-        &record.client,
+        client_members(&record.client),
         json!({
             "nodeId": record.node_id,
             "caps": record.surface.caps,
@@ -104,7 +109,7 @@ fn surface_row(record: &SurfaceRecord) -> Value {
 /// Row of `device.pair.list` `pending`, and payload of `device.pair.requested`.
 pub fn pending_device_row(pending: &PendingDevice) -> Value {
     row(
-        &pending.client,
+        device_members(&pending.client),
         json!({
             "requestId": pending.request_id,
             "deviceId": pending.device_id,
@@ -122,7 +127,7 @@ pub fn pending_device_row(pending: &PendingDevice) -> Value {
 fn device_row(call: &Call<'_>, record: &DeviceRecord) -> Value {
     let connected = !call.core.registry.sessions_of(&record.device_id).is_empty();
     row(
-        &record.client,
+        device_members(&record.client),
         json!({
             "deviceId": record.device_id,
             "publicKey": record.public_key,
