@@ -32,8 +32,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub const TICK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long we read and discard after our close frame. spec: gateway §2 "Close grace"
 pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// Bytes we read and discard after our close frame. ours
-pub const CLOSE_DRAIN_BYTES: usize = 64 * 1024;
+/// Bytes we read and discard after our close frame: what is still to come of a frame that was too large. ours
+pub const CLOSE_DRAIN_BYTES: usize = 2 * FRAME_BYTES;
 /// Bytes of a close reason (RFC 6455 allows 125 with the code). spec: gateway §2
 pub const CLOSE_REASON_BYTES: usize = 123;
 /// Read buffer of one WebSocket, bytes; tungstenite zero-fills it on each read. ours
@@ -413,3 +413,9 @@ pub const GATEWAY_WARNING_LINES: usize = 8;
 pub const GATEWAY_EVENTS: usize = 1_024;
 /// Pause before the same record is shown again when there was nobody to show it to. ours
 pub const GATEWAY_ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Ended records in one answer of `approval.history`. spec: schema ApprovalHistoryParams
+pub const APPROVAL_HISTORY: usize = 100;
+/// How long work may wait for a node. spec: schema NodePendingEnqueueParams
+pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
+/// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
+pub const PENDING_WORK_DRAINED: usize = 10;

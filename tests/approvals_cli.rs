@@ -11,7 +11,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::time::Duration;
-use support::{Client, Connect, Finished, Gateway, Options, Process, free_port, mode, sha256_hex, wait_until};
+use support::{
+    Client, Connect, FakeNode, Finished, Gateway, Options, Process, Reply, Surface, free_port, mode, sha256_hex,
+    wait_until,
+};
 use support_exec::*;
 
 /// `mac-debug approvals …`. Where no gateway is, none of another program on the usual port counts.
@@ -317,6 +320,19 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     let document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!((&document["agents"]["*"]["fence"], mode(&path)), (&json!("workspace"), 0o600));
     let token = document["socket"]["token"].as_str().unwrap();
+    // The protocol has neither member, so the official CLI sees neither, and does not take them away.
+    let mut cli = Client::login(&gateway, &Connect::cli(&["operator.admin"]));
+    let wire = cli.request("exec.approvals.get", json!({})).unwrap();
+    assert_eq!(
+        wire["file"]["agents"],
+        json!({"*": {"security": "deny", "ask": "off"}, "x": {"security": "deny", "ask": "off"}})
+    );
+    assert_eq!(wire["hash"], sha256_hex(&fs::read(&path).unwrap()));
+    let params = json!({"file": wire["file"], "baseHash": wire["hash"]});
+    assert_eq!(cli.request("exec.approvals.set", params).unwrap()["file"], wire["file"]);
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap(), document);
+    let whole = at_gateway(&gateway, &["get", "--gateway", "--json"]).json();
+    assert_eq!((&whole["whole"], &whole["file"]["agents"]), (&json!(true), &document["agents"]));
     let before = fs::read(&path).unwrap();
     let loose: [&[&str]; 6] = [
         &["allowlist", "add", "/bin/ls"],
@@ -363,7 +379,7 @@ fn sec_h15_the_gateways_own_document_is_only_tightened_from_outside() {
     assert!(log.contains("approvals document: edited") && log.contains("refused an edit"), "{log}");
     let audit = fs::read_to_string(path.with_file_name("audit.jsonl")).unwrap();
     let noted = |decision: &str| audit.matches(&format!("\"decision\":\"{decision}\"")).count();
-    assert_eq!((noted("allowed"), noted("denied")), (tight.len(), loose.len() + 1), "{audit}");
+    assert_eq!((noted("allowed"), noted("denied")), (tight.len() + 1, loose.len() + 1), "{audit}");
     // The owner's own hand, then the owner's word.
     assert_eq!(at_gateway(&gateway, &["mode", "ask"]).code, Some(0));
     let mut document: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -420,6 +436,16 @@ fn sec_a53_h15_a_nodes_document_through_the_gateway() {
     assert!(!answer.to_string().contains(&socket_token(&scratch)));
     let text = done(&scratch, &["denylist", "add", "--command", "* --force*", "--node", &id[..8]]);
     assert!(text.contains("approvals document of node") && text.contains("the denylist gets * --force*"), "{text}");
+    // As the official CLI asks for it: the protocol's members only, and an edit of those keeps the others.
+    let config: Value = serde_json::from_slice(&fs::read(scratch.state().join("openclaw.json")).unwrap()).unwrap();
+    let mut cli = Client::unix_at(&scratch.state().join("gateway.sock"));
+    cli.connect(&Connect::cli(&["operator.admin"]).token(config["gateway"]["auth"]["token"].as_str().unwrap()))
+        .unwrap();
+    let wire = cli.request("exec.approvals.node.get", json!({"nodeId": id})).unwrap();
+    assert!(!wire.to_string().contains("--force"), "{wire}");
+    let params = json!({"nodeId": id, "file": wire["file"], "baseHash": wire["hash"]});
+    assert_eq!(cli.request("exec.approvals.node.set", params).unwrap()["file"], wire["file"]);
+    assert_eq!(stored(&scratch)["agents"]["*"]["denylist"][0]["command"], "* --force*");
     let before = fs::read(scratch.approvals_path()).unwrap();
     refused(&scratch, &["mode", "allow", "--node", &id], 1, "loosens the policy");
     refused(&scratch, &["denylist", "remove", "--command", "* --force*", "--node", &id], 1, "nobody can be asked");
@@ -435,6 +461,50 @@ fn sec_a53_h15_a_nodes_document_through_the_gateway() {
     assert_eq!(stored(&scratch)["agents"]["*"]["security"], "deny");
     let run = scratch.mac_debug(&["run", "--", "echo", "x"]);
     assert!(run.stderr.contains("security=deny"), "it holds at the next decision: {run:?}");
+}
+
+/// A node that knows the protocol's members only: what the protocol has can be changed there; a denylist, which would
+/// be kept and mean nothing, is refused.
+#[test]
+fn where_only_the_protocols_members_count_no_denylist_is_promised() {
+    let gateway = Gateway::start(Options::default());
+    let node =
+        FakeNode::approved(&gateway, &Surface::mac(&["system.execApprovals.get", "system.execApprovals.set"]), |_| {
+            let file = json!({"version": 1, "agents": {"*": {"security": "deny"}}});
+            Reply::Payload(json!({"path": "/elsewhere", "exists": true, "hash": "h", "file": file}))
+        });
+    let id = node.id();
+    let finished = at_gateway(&gateway, &["get", "--node", &id]);
+    assert!(finished.stdout.contains("as the protocol has it") && finished.stdout.contains("deny"), "{finished:?}");
+    for verb in [&["denylist", "add", "/bin/dd"][..], &["denylist", "remove", "/bin/dd"], &["fence", "offline"]] {
+        let finished = at_gateway(&gateway, &[verb, &["--node", &id]].concat());
+        assert!(finished.code == Some(2) && finished.stderr.contains("on that machine"), "{finished:?}");
+    }
+    let asked = |invoke: &&Value| invoke["command"] == "system.execApprovals.set";
+    assert_eq!(node.invokes().iter().filter(asked).count(), 0);
+    assert_eq!(at_gateway(&gateway, &["mode", "deny", "--node", &id]).code, Some(0));
+    assert_eq!(node.invokes().iter().filter(asked).count(), 1);
+}
+
+/// What the official node host is given to find the app: where it listens and the token. Looking makes neither.
+#[test]
+fn exec_host_link_names_the_socket_and_its_token() {
+    let scratch = Scratch::new();
+    let link = |arguments: &[&str]| scratch.mac_debug(&[&["exec-host"], arguments].concat());
+    let none = link(&["link"]);
+    assert!(none.code == Some(1) && none.stderr.contains("start the app once"), "{none:?}");
+    assert!(!scratch.state().exists());
+    let app = App::start(&scratch);
+    let document = link(&["link", "--json"]).json();
+    let socket = json!({"path": exec_socket(&scratch), "token": socket_token(&scratch)});
+    assert_eq!(document, json!({"version": 1, "socket": socket}));
+    let text = link(&["link"]).stdout;
+    assert!(text.contains("OPENCLAW_NODE_EXEC_HOST=app") && text.contains(&socket_token(&scratch)), "{text}");
+    assert_eq!(link(&["unlink"]).code, Some(2));
+    drop(app);
+    scratch.approvals(&json!({"version": 1, "socket": {"token": "short"}}));
+    let short = link(&["link", "--json"]);
+    assert!(short.code == Some(1) && !short.stderr.contains("\"short\""), "{short:?}");
 }
 
 /// The person at the node is asked, and what they allow is made.

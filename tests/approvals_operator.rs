@@ -10,6 +10,8 @@ use support::{Client, Connect, Device, Gateway, Process, TOKEN, free_port, wait_
 use support_exec::*;
 
 const APPROVALS: &[&str] = &["operator.approvals"];
+/// Sees what others ask.
+const ADMIN: &[&str] = &["operator.admin"];
 /// Longer than a test lasts, shorter than it waits.
 const LONG_MS: u64 = 15_000;
 
@@ -143,7 +145,7 @@ fn sec_a63_without_an_answer_there_is_no_decision() {
 #[test]
 fn always_only_where_it_is_offered_and_ids_are_unique() {
     let gateway = Gateway::new();
-    let (mut one, mut two) = (asker(&gateway), asker(&gateway));
+    let (mut one, mut two) = (asker(&gateway), Client::login(&gateway, &Connect::backend(ADMIN)));
     let mut request = ask("once-only");
     request["unavailableDecisions"] = json!(["allow-always"]);
     let request = one.start("exec.approval.request", request);
@@ -185,7 +187,7 @@ fn sec_a46_write_is_not_the_right_to_approve() {
         assert_eq!(error["details"]["missingScope"], "operator.admin", "{error}");
     }
     assert_eq!(writer.request("chat.send", members).unwrap_err()["message"], "unknown method: chat.send");
-    let mut approver = Client::login(&gateway, &Connect::cli(APPROVALS));
+    let mut approver = Client::login(&gateway, &Connect::cli(ADMIN));
     assert_eq!(wait_listed(&mut approver, 1), ["r"]);
     resolve(&mut approver, "r", "deny").unwrap();
     assert_eq!(asker.response(&request).unwrap()["decision"], "deny");
@@ -199,15 +201,17 @@ fn sec_a47_only_approval_clients_hear_of_approvals() {
     let mut deaf = vec![
         Client::login(&gateway, &Connect::cli(&["operator.approvals", "operator.read", "operator.write"])),
         reviewer(&gateway, &["operator.pairing", "operator.read", "operator.write"]),
+        // They may approve, but not what others ask.
+        reviewer(&gateway, APPROVALS),
+        Client::login(&gateway, &Connect::cli(APPROVALS).set("caps", json!(["exec-approvals"]))),
         Client::login(
             &gateway,
             &Connect::node(&node, &support::Surface::mac(&["system.run"])).set("caps", json!(["approvals"])),
         ),
     ];
     let mut hears = [
-        reviewer(&gateway, APPROVALS),
-        reviewer(&gateway, &["operator.admin"]),
-        Client::login(&gateway, &Connect::cli(APPROVALS).set("caps", json!(["exec-approvals"]))),
+        reviewer(&gateway, ADMIN),
+        Client::login(&gateway, &Connect::cli(ADMIN).set("caps", json!(["exec-approvals"]))),
     ];
     let mut asker = Client::login(&gateway, &Connect::backend(APPROVALS).set("caps", json!(["approvals"])));
     let request = asker.start("exec.approval.request", ask("r"));
@@ -224,18 +228,56 @@ fn sec_a47_only_approval_clients_hear_of_approvals() {
         client.no_event("exec.approval.requested");
         client.no_event("exec.approval.resolved");
     }
+}
 
-    // What one paired device asks is nobody else's business but an administrator's and the owner's.
+/// Who sees and answers a record: administrators, the device that asked, the connection that asked. To everybody else
+/// it is not there, whatever the method, also when they name themselves as reviewers.
+#[test]
+fn sec_a47_a_record_is_shown_to_its_requester_and_to_administrators_only() {
+    let gateway = Gateway::new();
     let device = Device::new();
-    let paired = |client: &str| Connect::new(client, "ui", "operator", APPROVALS).device(&device);
-    let mut asker = Client::login(&gateway, &paired("openclaw-linux"));
-    let request = asker.start("exec.approval.request", ask("private"));
-    assert_eq!(hears[1].event("exec.approval.requested")["id"], "private");
-    hears[0].no_event("exec.approval.requested");
-    assert_eq!(listed(&mut hears[0]), [""; 0]);
-    assert_eq!(resolve(&mut hears[0], "private", "allow-once").unwrap_err()["details"]["reason"], "APPROVAL_NOT_FOUND");
-    resolve(&mut hears[2], "private", "deny").unwrap();
-    assert_eq!(asker.response(&request).unwrap()["decision"], "deny");
+    let paired = |device: &Device| Connect::new("openclaw-macos", "ui", "operator", APPROVALS).device(device);
+    let mut admin = reviewer(&gateway, ADMIN);
+    let stranger = Device::new();
+    let mut strangers = [
+        Client::login(&gateway, &paired(&stranger)),
+        Client::login(&gateway, &Connect::cli(APPROVALS).set("caps", json!(["approvals"]))),
+    ];
+    let mut twin = Client::login(&gateway, &paired(&device));
+    for by_device in [true, false] {
+        let id = if by_device { "of-a-device" } else { "of-a-connection" };
+        let mut asker = if by_device { Client::login(&gateway, &paired(&device)) } else { asker(&gateway) };
+        let mut asked = ask(id);
+        asked["approvalReviewerDeviceIds"] = json!([stranger.id()]);
+        let request = asker.start("exec.approval.request", asked);
+        assert_eq!(admin.event("exec.approval.requested")["id"], id);
+        assert_eq!(listed(&mut asker), [id]);
+        if by_device {
+            assert_eq!(twin.event("exec.approval.requested")["id"], id);
+            assert_eq!(listed(&mut twin), [id]);
+        }
+        for client in &mut strangers {
+            assert_eq!(listed(client), [""; 0]);
+            for (method, params) in [
+                ("exec.approval.get", json!({"id": id})),
+                ("exec.approval.resolve", json!({"id": id, "decision": "allow-once"})),
+                ("approval.get", json!({"id": id})),
+                ("approval.resolve", json!({"id": id, "kind": "exec", "decision": "allow-once"})),
+            ] {
+                let error = client.request(method, params).unwrap_err();
+                assert_eq!(error["details"]["reason"], "APPROVAL_NOT_FOUND", "{method}: {error}");
+            }
+            let error = client.request("exec.approval.waitDecision", json!({"id": id})).unwrap_err();
+            assert_eq!(error["message"], "approval expired or not found");
+            client.no_event("exec.approval.requested");
+        }
+        resolve(if by_device { &mut twin } else { &mut admin }, id, "deny").unwrap();
+        assert_eq!(asker.response(&request).unwrap()["decision"], "deny");
+        for client in &mut strangers {
+            assert_eq!(client.request("approval.history", json!({})).unwrap(), json!({"items": []}));
+            client.no_event("exec.approval.resolved");
+        }
+    }
 }
 
 /// A152: one client cannot take every place, and what others ask stays visible.
@@ -247,7 +289,7 @@ fn sec_a152_floods_are_bounded() {
         (0..1_000).map(|number| flood.start("exec.approval.request", ask(&format!("f{number}")))).collect();
     let error = flood.response(&ids[999]).unwrap_err();
     assert_eq!((&error["code"], &error["retryable"]), (&json!("UNAVAILABLE"), &json!(true)), "{error}");
-    let mut other = asker(&gateway);
+    let mut other = Client::login(&gateway, &Connect::backend(ADMIN));
     let request = other.start("exec.approval.request", ask("other"));
     let seen = wait_listed(&mut other, 65);
     assert_eq!((seen[0].as_str(), seen[64].as_str()), ("f0", "other"), "in the order in which they came");
@@ -274,7 +316,7 @@ fn sec_a152_floods_are_bounded() {
 #[test]
 fn sec_a163_a_request_goes_with_its_requester() {
     let gateway = Gateway::new();
-    let mut reviewer = reviewer(&gateway, APPROVALS);
+    let mut reviewer = reviewer(&gateway, ADMIN);
     let mut first = asker(&gateway);
     first.start("exec.approval.request", ask("first"));
     reviewer.event("exec.approval.requested");
@@ -301,7 +343,8 @@ fn sec_a164_an_answer_stays_at_its_gateway() {
     let mut askers: Vec<Client> = gateways.iter().map(asker).collect();
     let requests: Vec<String> =
         askers.iter_mut().map(|client| client.start("exec.approval.request", ask("same"))).collect();
-    let mut operators: Vec<Client> = gateways.iter().map(asker).collect();
+    let mut operators: Vec<Client> =
+        gateways.iter().map(|gateway| Client::login(gateway, &Connect::backend(ADMIN))).collect();
     for operator in &mut operators {
         wait_listed(operator, 1);
     }
@@ -433,7 +476,7 @@ fn the_methods_for_all_kinds_of_approvals_see_the_same_records() {
     let gateway = Gateway::new();
     let mut asker = asker(&gateway);
     let request = asker.start("exec.approval.request", ask("r"));
-    let mut approver = Client::login(&gateway, &Connect::cli(APPROVALS));
+    let mut approver = Client::login(&gateway, &Connect::cli(ADMIN));
     assert_eq!(wait_listed(&mut approver, 1), ["r"]);
     for method in ["plugin.approval.list", "openclaw.approval.list"] {
         assert_eq!(approver.request(method, json!({})).unwrap(), json!([]), "{method}");
@@ -453,6 +496,64 @@ fn the_methods_for_all_kinds_of_approvals_see_the_same_records() {
     assert_eq!(answer["applied"], true);
     assert_eq!((&answer["approval"]["status"], &answer["approval"]["decision"]), (&json!("denied"), &json!("deny")));
     assert_eq!(asker.response(&request).unwrap()["decision"], "deny");
-    let error = approver.request("approval.get", json!({"id": "r"})).unwrap_err();
-    assert_eq!(error["details"]["reason"], "APPROVAL_NOT_FOUND", "{error}");
+    // It is known for a while; who comes too late learns what holds.
+    assert_eq!(approver.request("approval.get", json!({"id": "r"})).unwrap()["approval"], answer["approval"]);
+    for late in ["deny", "allow-once"] {
+        let late = approver.request("approval.resolve", decide(late, "exec")).unwrap();
+        assert_eq!((&late["applied"], &late["approval"]), (&json!(false), &answer["approval"]));
+    }
+    for method in ["approval.get", "approval.resolve"] {
+        let mut params = decide("deny", "exec");
+        params["id"] = json!("nobody-knows");
+        if method == "approval.get" {
+            params = json!({"id": "nobody-knows"});
+        }
+        let error = approver.request(method, params).unwrap_err();
+        assert_eq!(error["details"]["reason"], "APPROVAL_NOT_FOUND", "{error}");
+    }
+}
+
+/// `approval.history`, and the words for every kind of end. Source: schema `ApprovalSnapshot`.
+#[test]
+fn what_has_ended_is_told_for_a_while_newest_first() {
+    let gateway = Gateway::new();
+    let mut asker = asker(&gateway);
+    let mut admin = Client::login(&gateway, &Connect::cli(ADMIN));
+    let unrouted = json!({"id": "unrouted", "command": "ls", "sessionKey": "s", "agentId": "main"});
+    asker.request("exec.approval.request", unrouted).unwrap();
+    let mut short = ask("slow");
+    short["timeoutMs"] = json!(100);
+    asker.request("exec.approval.request", short).unwrap();
+    let allowed = asker.start("exec.approval.request", ask("allowed"));
+    wait_listed(&mut admin, 1);
+    resolve(&mut admin, "allowed", "allow-always").unwrap();
+    asker.response(&allowed).unwrap();
+    let waiting = asker.start("exec.approval.request", ask("waiting"));
+    assert_eq!(wait_listed(&mut admin, 1), ["waiting"]);
+
+    let history = |client: &mut Client, params: Value| client.request("approval.history", params);
+    let items = history(&mut admin, json!({})).unwrap()["items"].clone();
+    let words: Vec<_> =
+        (0..3).map(|row| ["id", "status", "reason"].map(|name| items[row][name].as_str().unwrap())).collect();
+    assert_eq!(
+        words,
+        [["allowed", "allowed", "user"], ["slow", "expired", "timeout"], ["unrouted", "denied", "no-route"]]
+    );
+    assert_eq!(items[0]["resolver"], json!({"kind": "runtime", "id": "cli"}));
+    assert_eq!((&items[0]["decision"], &items[0]["source"]), (&json!("allow-always"), &json!({})));
+    assert_eq!(items[2]["source"], json!({"agentId": "main", "sessionKey": "s"}));
+    assert_eq!(items[2]["urlPath"], "/approve/unrouted");
+    let first = history(&mut admin, json!({"limit": 1, "kind": "exec"})).unwrap();
+    assert_eq!(first, json!({"items": [items[0]], "nextCursor": "allowed"}));
+    let next = history(&mut admin, json!({"limit": 1, "cursor": "allowed"})).unwrap();
+    assert_eq!(next, json!({"items": [items[1]], "nextCursor": "slow"}));
+    let last = history(&mut admin, json!({"cursor": "slow"})).unwrap();
+    assert_eq!((&last["items"][0], &last["nextCursor"]), (&items[2], &Value::Null));
+    assert_eq!(history(&mut admin, json!({"kind": "plugin"})).unwrap(), json!({"items": []}));
+    assert_eq!(history(&mut admin, json!({"cursor": "x"})).unwrap_err()["message"], "invalid approval.history cursor");
+    for bad in [json!({"limit": 0}), json!({"kind": "any"}), json!({"cursor": ""}), json!({"x": 1})] {
+        assert_eq!(history(&mut admin, bad).unwrap_err()["code"], "INVALID_REQUEST");
+    }
+    resolve(&mut admin, "waiting", "deny").unwrap();
+    asker.response(&waiting).unwrap();
 }

@@ -18,6 +18,7 @@ use openclaw::protocol::exec_host::{BadLine, Request, exec_line, parse_answer, p
 use openclaw::protocol::node::{RunRequest, RunResult, RunSource, parse_run};
 use openclaw::protocol::policy::{Ask, Fence, Security};
 use openclaw::protocol::{frame, text};
+use openclaw::state::approvals::wire::Form;
 use openclaw::state::approvals::{AllowEntry, ApprovalsDocument, EffectivePolicy};
 use openclaw::state::{Environment, StateDir};
 use serde_json::{Value, json};
@@ -419,7 +420,7 @@ fn sec_h23_approvals_document() {
                 assert_eq!(nothing, (Security::Deny, Security::Deny, false, false));
                 assert!(policy.allowlist.is_empty() && policy.broken.is_some());
             }
-            assert!(document.socket_token().is_err() && document.snapshot_for_wire().is_err());
+            assert!(document.socket_token().is_err() && document.snapshot(Form::Whole).is_err());
             assert!(!document.wants_skills());
             return trace(why.chars().filter(|c| !c.is_ascii_digit()).collect::<String>());
         }
@@ -444,12 +445,18 @@ fn sec_h23_approvals_document() {
             ));
         }
         // As a peer gets it: of the socket only its path.
-        let shown = document.snapshot_for_wire().expect("what is believed can be shown").file;
-        assert!(!document.socket_token().is_ok_and(|token| shown.to_string().contains(token.expose_text())), "{shown}");
-        let unchanged = document.propose(Some(&shown), Some(&document.hash())).expect("an edit that changes nothing");
-        assert_eq!(unchanged.loosened, Vec::<String>::new(), "{value}");
+        for form in [Form::Whole, Form::Wire] {
+            let shown = document.snapshot(form).expect("what is believed can be shown").file;
+            assert!(
+                !document.socket_token().is_ok_and(|token| shown.to_string().contains(token.expose_text())),
+                "{shown}"
+            );
+            let unchanged =
+                document.propose(Some(&shown), Some(&document.hash()), form).expect("an edit that changes nothing");
+            assert_eq!(unchanged.loosened, Vec::<String>::new(), "{value}");
+        }
         if let Some(Ok(file)) = parts.next().map(serde_json::from_slice::<Value>)
-            && let Ok(edit) = document.propose(Some(&file), Some(&document.hash()))
+            && let Ok(edit) = document.propose(Some(&file), Some(&document.hash()), Form::Whole)
         {
             edits.set(edits.get() + 1);
             let before: Vec<_> = effective_of_all(&document);
@@ -548,8 +555,9 @@ fn sec_h23_h15_an_edit_that_loosens_is_called_so() {
         let document = stored(&state, old.to_string().as_bytes());
         assert_eq!(document.effective(None, true).broken, None, "{old}");
         let before = effective_of_all(&document);
-        let edit =
-            document.propose(Some(&new), Some(&document.hash())).unwrap_or_else(|error| panic!("{new}: {error}"));
+        let edit = document
+            .propose(Some(&new), Some(&document.hash()), Form::Whole)
+            .unwrap_or_else(|error| panic!("{new}: {error}"));
         let after = effective_of_all(&stored(&state, new.to_string().as_bytes()));
         let is_loosened = before.iter().zip(&after).any(|(old, new)| is_looser(old, new));
         assert!(!is_loosened || !edit.loosened.is_empty(), "{old} becomes {new}");

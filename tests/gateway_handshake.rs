@@ -4,9 +4,12 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::{
-    Client, Closed, Connect, DEADLINE, Device, Gateway, Incoming, Options, Payload, QUIET, Surface, TOKEN, children,
+    Client, Closed, Connect, DEADLINE, Device, Gateway, Incoming, Options, Payload, QUIET, Stream, Surface, TOKEN,
+    Upgrade, children,
 };
 use tungstenite::protocol::Message;
 
@@ -360,6 +363,27 @@ fn a_frame_after_login_is_at_most_what_the_policy_says() {
     // Larger than before login, smaller than the policy: read and refused by its method.
     let error = client.request("node.list", json!({"pad": "x".repeat(200_000)})).unwrap_err();
     assert!(error["message"].as_str().unwrap().starts_with("invalid node.list params: "), "{error}");
+    gateway.assert_alive();
+}
+
+/// A client that writes on to the end of a frame that is too large, before it reads: what it writes is taken, so that
+/// the close frame is there and not lost to a reset.
+#[test]
+fn who_sends_too_much_still_learns_why() {
+    let mut gateway = Gateway::new();
+    // Far more than the kernel keeps for a connection, all of it zeros.
+    let rest = vec![0; 16 * 1024 * 1024];
+    for logs_in in [true, false] {
+        let stream = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let mut client = Client::over(Stream::Tcp(stream), &Upgrade::to(gateway.port));
+        if logs_in {
+            client.connect(&Connect::cli(&["operator.read"])).unwrap();
+        }
+        client.send_bytes(&[0x81, 0xff, 0, 0, 0, 0, 0x01, 0x90, 0x00, 0x01, 1, 2, 3, 4]);
+        writer.write_all(&rest).unwrap();
+        assert_eq!(client.closed(), Closed { code: 1009, reason: String::new() });
+    }
     gateway.assert_alive();
 }
 

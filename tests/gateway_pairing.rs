@@ -186,6 +186,69 @@ fn a_surface_needs_the_scopes_of_its_strongest_command() {
     }
 }
 
+/// Requests that wait for a node: one of each kind, until it fetches them; and the node that is removed loses them.
+/// Source: schemas NodePending* of the protocol.
+#[test]
+fn work_waits_for_a_node_until_it_fetches_it() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let device = Device::new();
+    let id = device.id();
+    let connect = Connect::node(&device, &Surface::linux(&["system.which"]));
+    let mut node = Client::login(&gateway, &connect);
+    let ask = |kind: &str| json!({"nodeId": id, "type": kind});
+    let error = owner.request("node.pending.enqueue", ask("location.request")).unwrap_err();
+    assert_eq!(error["details"]["code"], "PAIRING_CHANGED", "nobody approved it: {error}");
+    gateway.approve_surface(&id);
+    let first = owner.request("node.pending.enqueue", ask("location.request")).unwrap();
+    assert_eq!((&first["nodeId"], &first["wakeTriggered"]), (&json!(id), &json!(false)), "{first}");
+    let queued = &first["queued"];
+    assert_eq!((&queued["type"], &queued["priority"]), (&json!("location.request"), &json!("normal")));
+    let life = queued["expiresAtMs"].as_i64().unwrap() - queued["createdAtMs"].as_i64().unwrap();
+    assert_eq!(life, 24 * 60 * 60 * 1_000);
+    assert_eq!(owner.request("node.pending.enqueue", ask("location.request")).unwrap(), first, "one of a kind");
+    let mut urgent = ask("status.request");
+    urgent["priority"] = json!("high");
+    urgent["wake"] = json!(true);
+    let second = owner.request("node.pending.enqueue", urgent).unwrap();
+    assert!(second["revision"].as_u64() > first["revision"].as_u64());
+    let drain = |node: &mut Client, params: Value| node.request("node.pending.drain", params).unwrap();
+    let got = drain(&mut node, json!({"maxItems": 1}));
+    assert_eq!((&got["items"], &got["hasMore"]), (&json!([second["queued"]]), &json!(true)), "{got}");
+    let got = drain(&mut node, json!({}));
+    assert_eq!((&got["items"][0], &got["hasMore"]), (&first["queued"], &json!(false)), "{got}");
+    assert_eq!(got["items"][1]["id"], "baseline-status");
+    assert_eq!(drain(&mut node, json!({}))["items"].as_array().unwrap().len(), 1);
+    let mut short = ask("location.request");
+    short["expiresInMs"] = json!(1_000);
+    owner.request("node.pending.enqueue", short).unwrap();
+    wait_until("its end", || {
+        let again = owner.request("node.pending.enqueue", ask("location.request")).unwrap();
+        let life = again["queued"]["expiresAtMs"].as_i64()? - again["queued"]["createdAtMs"].as_i64()?;
+        (life > 1_000).then_some(())
+    });
+    assert_eq!(node.request("node.pending.pull", json!({})).unwrap(), json!({"nodeId": id, "actions": []}));
+    let acked = json!({"nodeId": id, "ackedIds": ["x"], "remainingCount": 0});
+    assert_eq!(node.request("node.pending.ack", json!({"ids": ["x"]})).unwrap(), acked);
+    for bad in [
+        json!({"nodeId": id}),
+        ask("wipe.request"),
+        json!({"nodeId": id, "type": "status.request", "expiresInMs": 999}),
+    ] {
+        assert_eq!(owner.request("node.pending.enqueue", bad).unwrap_err()["code"], "INVALID_REQUEST");
+    }
+    for method in ["node.pending.drain", "node.pending.pull", "node.pending.ack"] {
+        assert_eq!(owner.request(method, json!({})).unwrap_err()["message"], "unauthorized role: operator");
+    }
+    let mut reader = Client::login(&gateway, &Connect::backend(&["operator.read"]));
+    let error = reader.request("node.pending.enqueue", ask("status.request")).unwrap_err();
+    assert_eq!(error["details"]["missingScope"], "operator.write");
+    owner.request("node.pair.remove", json!({"nodeId": id})).unwrap();
+    node.closed();
+    let mut node = Client::login(&gateway, &connect);
+    assert_eq!(drain(&mut node, json!({}))["items"].as_array().unwrap().len(), 1, "the removed one's is gone");
+}
+
 /// frames/pair-nodes-reject.json
 #[test]
 fn a_rejected_surface_stays_unusable() {

@@ -53,7 +53,7 @@ impl Scene {
         let (node, other_node, device) = (node(&gateway), node(&gateway), Device::new());
         let asker = operator(&gateway, &device, ASKER);
         let approver =
-            Client::login(&gateway, &Connect::cli(&["operator.approvals"]).set("caps", json!(["exec-approvals"])));
+            Client::login(&gateway, &Connect::cli(&["operator.admin"]).set("caps", json!(["exec-approvals"])));
         Self { gateway, node, other_node, asker, device, approver, count: 0 }
     }
 

@@ -28,6 +28,8 @@ const LOOKS: &[&[&str]] = &[
     &["explain", "--", "ls"],
     &["explain", "--agent", "main", "--shell", "ls | cat"],
     &["grants", "list"],
+    &["exec-host", "link"],
+    &["exec-host", "link", "--json"],
     &["audit", "show"],
     &["audit", "verify"],
     &["help"],

@@ -5,6 +5,7 @@ use openclaw::identity::random;
 use openclaw::limits;
 use openclaw::protocol::policy::{Ask, Security};
 use openclaw::state::approvals::ApprovalsDocument;
+use openclaw::state::approvals::wire::Form;
 use openclaw::state::config::{Config, ExecConfig, SharedSecret};
 use openclaw::state::paths::DeviceOwner;
 use openclaw::state::store::Store;
@@ -341,7 +342,7 @@ fn denies_all(state: &StateDir, why: &str) {
     assert!(policy.broken.is_some(), "{why}");
     assert!(approvals.ensure().is_err(), "{why}");
     assert!(approvals.add_allow_always(None, "/bin/ls", None).is_err(), "{why}");
-    assert!(approvals.socket_token().is_err() && approvals.snapshot_for_wire().is_err(), "{why}");
+    assert!(approvals.socket_token().is_err() && approvals.snapshot(Form::Whole).is_err(), "{why}");
 }
 
 #[test]
@@ -571,6 +572,72 @@ fn sec_a142_writers_do_not_lose_each_others_changes() {
     assert_eq!(ApprovalsDocument::new(&state).effective(None, false).allowlist.len(), 40);
 }
 
+/// A get and a set through a peer that knows the protocol's members only, such as the official CLI, lose nothing
+/// that the protocol has no member for, and loosen nothing (H15).
+#[test]
+fn sec_h15_what_the_wire_cannot_carry_outlives_an_edit() {
+    let scratch = Scratch::new();
+    let state = scratch.state();
+    let tools = json!([{"server": "s", "tool": "t", "source": "allow-always", "addedAt": 1}]);
+    let stored = json!({
+        "version": 1, "future": [1], "local": {"remoteEdits": "ask"},
+        "socket": {"path": "/tmp/x.sock", "token": "t".repeat(32), "future": 1},
+        "defaults": {"security": "allowlist", "fence": "workspace", "denylist": ["/bin/dd"], "allowlist": ["/bin/x"]},
+        "agents": {
+            "*": {"ask": "always", "denylist": [{"command": "rm *"}], "allowlist": [
+                "/bin/ls",
+                {"id": "1", "pattern": "/bin/cat", "note": "mine", "lastUsedAt": -1, "source": "allow-always"},
+                {"pattern": "/bin/date", "note": "too", "lastUsedAt": 1.5, "commandText": "date"}]},
+            "hidden": {"fence": "offline"},
+            "tools": {"mcpTools": tools},
+            "odd": {"mcpTools": [{"server": "s"}], "future": null},
+        },
+    });
+    std::fs::create_dir_all(state.root()).unwrap();
+    std::fs::write(state.approvals(), stored.to_string()).unwrap();
+    let approvals = ApprovalsDocument::new(&state);
+    let shown = approvals.snapshot(Form::Wire).unwrap();
+    let expected = json!({
+        "version": 1, "socket": {"path": "/tmp/x.sock"}, "defaults": {"security": "allowlist"},
+        "agents": {
+            "*": {"ask": "always", "allowlist": [
+                {"pattern": "/bin/ls"},
+                {"id": "1", "pattern": "/bin/cat", "source": "allow-always"},
+                {"pattern": "/bin/date", "lastUsedAt": 1.5, "commandText": "date"}]},
+            "hidden": {}, "tools": {"mcpTools": tools}, "odd": {},
+        },
+    });
+    assert_eq!(shown.file, expected);
+    assert_eq!(shown.hash, approvals.hash(), "of what is stored, not of what is shown");
+    let set = |file: &Value| {
+        let edit = approvals.propose(Some(file), Some(&approvals.hash()), Form::Wire).unwrap();
+        (edit.loosened.clone(), approvals.apply(&edit, "a test").unwrap().file)
+    };
+    let now = || serde_json::from_slice::<Value>(&std::fs::read(state.approvals()).unwrap()).unwrap();
+    // What was read, written back: the same document, but for the long form of an entry.
+    let mut same = stored.clone();
+    same["agents"]["*"]["allowlist"][0] = json!({"pattern": "/bin/ls"});
+    assert_eq!(set(&shown.file), (Vec::new(), expected));
+    assert_eq!(now(), same);
+    // As little as may be said: what it drops is dropped, the rest is kept, where it stood.
+    let (loosened, _) = set(&json!({"version": 1, "agents": {"*": {"ask": "always", "allowlist": [{"id": "1",
+        "pattern": "/bin/cat", "source": "allow-always", "lastUsedAt": 5}]}}}));
+    assert_eq!(loosened, Vec::<String>::new());
+    let mut kept = same.clone();
+    kept["defaults"].as_object_mut().unwrap().remove("security");
+    kept["agents"]["*"]["allowlist"] =
+        json!([{"id": "1", "pattern": "/bin/cat", "source": "allow-always", "lastUsedAt": 5, "note": "mine"}]);
+    kept["agents"].as_object_mut().unwrap().remove("tools");
+    assert_eq!(now(), kept);
+    // What it does mention counts, and is judged.
+    let (loosened, _) = set(&json!({"version": 1, "agents": {"*": {"denylist": []}}}));
+    assert!(loosened.iter().any(|said| said.contains("the denylist loses rm *")), "{loosened:?}");
+    assert_eq!(now()["agents"]["*"]["denylist"], json!([]));
+    // The whole form is the whole document: what is not mentioned goes.
+    let edit = approvals.propose(Some(&json!({"version": 1})), Some(&approvals.hash()), Form::Whole).unwrap();
+    assert!(edit.loosened.iter().any(|said| said.contains("the denylist loses /bin/dd")), "{:?}", edit.loosened);
+}
+
 #[test]
 fn sec_a157_the_wire_never_sees_the_token() {
     let scratch = Scratch::new();
@@ -579,10 +646,12 @@ fn sec_a157_the_wire_never_sees_the_token() {
     approvals.ensure().unwrap();
     let token = approvals.socket_token().unwrap();
     assert_eq!(token.expose().len(), 32);
-    let snapshot = approvals.snapshot_for_wire().unwrap();
-    assert!(!snapshot.file.to_string().contains(token.expose_text()));
-    assert_eq!(snapshot.file["socket"], json!({ "path": state.exec_socket() }));
-    assert!(snapshot.exists && snapshot.hash == approvals.hash() && snapshot.hash.len() == 64);
+    for form in [Form::Whole, Form::Wire] {
+        let snapshot = approvals.snapshot(form).unwrap();
+        assert!(!snapshot.file.to_string().contains(token.expose_text()));
+        assert_eq!(snapshot.file["socket"], json!({ "path": state.exec_socket() }));
+        assert!(snapshot.exists && snapshot.hash == approvals.hash() && snapshot.hash.len() == 64);
+    }
     let stored = std::fs::read_to_string(state.approvals()).unwrap();
     std::fs::write(state.approvals(), stored.replace(token.expose_text(), "tooshort")).unwrap();
     assert!(approvals.socket_token().is_err());

@@ -191,7 +191,7 @@ fn vectors_approval_display() {
         let (input, out) = (&case["in"], &case["out"]);
         let generated = || text(&input["textGen"]["unit"]).repeat(input["textGen"]["count"].as_u64().unwrap() as usize);
         let command = input["text"].as_str().map_or_else(generated, str::to_owned);
-        let mut operator = Client::login(&gateway, &Connect::cli(&["operator.approvals"]));
+        let mut operator = Client::login(&gateway, &Connect::cli(&["operator.admin"]));
         let id = text(&case["id"]);
         let request = asker.start(
             "exec.approval.request",

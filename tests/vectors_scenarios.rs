@@ -295,7 +295,7 @@ fn vectors_scenario_approval_manager() {
     let mut steps = Steps::of("approval-manager");
     let gateway = Gateway::new();
     let mut asker = Client::login(&gateway, &Connect::backend(&["operator.approvals"]));
-    let mut operator = Client::login(&gateway, &Connect::cli(&["operator.approvals"]));
+    let mut operator = Client::login(&gateway, &Connect::cli(&["operator.admin"]));
     let request = |id: &str, timeout_ms: u64| json!({"id": id, "command": "ls", "timeoutMs": timeout_ms, "requireDeliveryRoute": false, "twoPhase": true});
     let listed = |operator: &mut Client| operator.request("exec.approval.list", json!({})).unwrap();
     let resolve = |operator: &mut Client, id: &str, decision: &str| {

@@ -3,7 +3,9 @@
 use super::{approvals, complain, failed, locate, say, ssh, usage};
 use crate::client::tunnel::Target as SshTarget;
 use crate::client::{CallError, Endpoint};
-use crate::inspect::{InspectError, Target, audit, explain, grants, nodes, pairing, run as runs, status, token};
+use crate::inspect::{
+    InspectError, Target, audit, exec_host, explain, grants, nodes, pairing, run as runs, status, token,
+};
 use crate::protocol::node::{RunRequest, RunResult};
 use crate::protocol::text;
 use crate::state::config::Config;
@@ -59,6 +61,7 @@ enum Command {
     Approvals(approvals::Flags),
     Explain(Explain),
     Grants(Grants),
+    ExecHost(ExecHost),
     Audit(Audit),
     Token(Token),
     Pause(Pause),
@@ -185,6 +188,19 @@ struct Grants {
     id: Option<String>,
 }
 
+/// Print the approvals document with which the official node host hands its commands to this machine's app: link. It
+/// contains the exec socket's token.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "exec-host")]
+struct ExecHost {
+    /// print the document alone, as JSON
+    #[argh(switch)]
+    json: bool,
+    /// link
+    #[argh(positional)]
+    verb: String,
+}
+
 /// The log of every decision about a command on this machine: show the last ones, or verify that none was removed, altered
 /// or moved. verify exits with 1 when the log is broken.
 #[derive(FromArgs)]
@@ -240,7 +256,12 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let named = Named { url, ssh, ssh_identity, ssh_config };
     let is_run = matches!(command, Command::Run(_));
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
-        Command::Pause(_) | Command::Resume(_) | Command::Grants(_) | Command::Explain(_) | Command::Audit(_)
+        Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Grants(_)
+        | Command::Explain(_)
+        | Command::Audit(_)
+        | Command::ExecHost(_)
             if named.is_any() =>
         {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
@@ -253,6 +274,12 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Resume(_) => Ok(switch(&state, pause::resume(&state), "commands may run again")?),
         Command::Grants(flags) => grants(&state, &flags),
         Command::Explain(flags) => explain(&state, &environment, flags),
+        Command::ExecHost(flags) if flags.verb == "link" => {
+            Ok(print(&exec_host::link(&state)?, flags.json, exec_host::text))
+        }
+        Command::ExecHost(flags) => {
+            Err(InspectError::Usage(format!("`exec-host {}` is not known; say link", flags.verb)))
+        }
         Command::Audit(flags) => audit(&state, &flags),
         Command::Approvals(flags) => {
             let other = named.endpoint(&state, &environment)?;
@@ -327,6 +354,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Resume(_)
         | Command::Approvals(_)
         | Command::Grants(_)
+        | Command::ExecHost(_)
         | Command::Audit(_)
         | Command::Explain(_) => Ok(ExitCode::SUCCESS),
     }

@@ -56,8 +56,47 @@ struct Waiter {
 struct End {
     /// None = nobody answered.
     decision: Option<Decision>,
-    /// Who answered.
+    /// Who answered, by the name that it shows.
     by: Option<String>,
+    /// Why and by whom it ended, in a snapshot's words.
+    snapshot: Value,
+}
+
+impl End {
+    fn answered(decision: Decision, session: &Session, now: Now) -> Self {
+        let status = if decision == Decision::Deny { "denied" } else { "allowed" };
+        let resolver = match &session.device_id {
+            Some(device) => json!({"kind": "device", "id": device}),
+            None => json!({"kind": "runtime", "id": session.client.id}),
+        };
+        Self {
+            decision: Some(decision),
+            by: Some(session.client.display_name.as_ref().unwrap_or(&session.client.id).clone()),
+            snapshot: json!({"status": status, "decision": decision, "reason": "user", "resolvedAtMs": now.wall_ms,
+                "resolver": resolver}),
+        }
+    }
+
+    fn expired(now: Now) -> Self {
+        let snapshot = json!({"status": "expired", "reason": "timeout", "resolvedAtMs": now.wall_ms});
+        Self { decision: None, by: None, snapshot }
+    }
+
+    fn without_route(now: Now) -> Self {
+        let snapshot =
+            json!({"status": "denied", "decision": Decision::Deny, "reason": "no-route", "resolvedAtMs": now.wall_ms});
+        Self { decision: None, by: None, snapshot }
+    }
+}
+
+/// What an operator's word came to.
+pub struct Resolved {
+    /// It was the first.
+    pub applied: bool,
+    /// The word that holds.
+    pub decision: Option<Decision>,
+    /// The record, as `approval.get` shows it.
+    pub approval: Value,
 }
 
 struct Record {
@@ -83,17 +122,46 @@ impl Record {
         allows && self.run.is_some() && !self.spent && !self.expires.passed(now)
     }
 
-    /// Administrators, the owner's own tools (which have no device), and whoever shares the
-    /// requester's device; what the owner's own tools ask, every approver may answer.
+    /// Administrators, and whoever shares the requester's device or connection. Source: spec gateway §6.
     fn is_visible_to(&self, session: &Session) -> bool {
-        let own = |id: &String| self.requester.device_id.as_ref().is_none_or(|asker| asker == id);
-        session.may(scope::ADMIN) || session.device_id.as_ref().is_none_or(own)
+        let same_device = self.requester.device_id.is_some() && self.requester.device_id == session.device_id;
+        session.may(scope::ADMIN) || same_device || self.requester.number == session.number
     }
 
     /// As listed and announced.
     fn row(&self) -> Value {
         json!({"approvalKind": "exec", "id": self.id, "request": self.request,
             "createdAtMs": self.created_at_ms, "expiresAtMs": self.expires.wall_ms()})
+    }
+
+    /// As `approval.get` shows it. Source: schema `ApprovalSnapshot`, recorded answers of 2026.9.6.
+    fn snapshot(&self) -> Value {
+        let member = |name: &str| self.request.get(name).cloned().unwrap_or_default();
+        let mut snapshot = json!({
+            "id": self.id,
+            "status": "pending",
+            "presentation": {
+                "kind": "exec",
+                "commandText": member("command"),
+                "commandPreview": self.request.pointer("/systemRunPlan/commandPreview"),
+                "warningText": member("warningText"),
+                "host": member("host"),
+                "nodeId": member("nodeId"),
+                "agentId": member("agentId"),
+                "allowedDecisions": member("allowedDecisions"),
+            },
+            // Clients insist on it; there is no such page here.
+            "urlPath": format!("/approve/{}", self.id),
+            "createdAtMs": self.created_at_ms,
+            "expiresAtMs": self.expires.wall_ms(),
+        });
+        if let (Some(end), Some(members)) = (&self.end, snapshot.as_object_mut()) {
+            members.extend(end.snapshot.as_object().cloned().unwrap_or_default());
+            let said = ["agentId", "sessionKey"].map(|name| (name.to_owned(), member(name)));
+            let source = said.into_iter().filter(|(_, value)| value.as_str().is_some_and(|text| !text.is_empty()));
+            members.insert("source".to_owned(), Value::Object(source.collect()));
+        }
+        snapshot
     }
 
     fn answer(&self, waiter: &Waiter, end: &End) {
@@ -147,7 +215,7 @@ impl Approvals {
         let now = Now::read();
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records.iter_mut().filter(|record| record.end.is_none() && record.expires.passed(now)) {
-            record.finish(core, End { decision: None, by: None }, now);
+            record.finish(core, End::expired(now), now);
         }
         records.retain(|record| record.end.is_none() || !record.kept.passed(now) || record.is_redeemable(now));
         records
@@ -201,7 +269,7 @@ impl Approvals {
             requester.send(frame::response_ok(request_id, &accepted));
         }
         if routes == 0 && asked.needs_route {
-            record.finish(core, End { decision: None, by: None }, now);
+            record.finish(core, End::without_route(now), now);
         }
         records.push(record);
         drop(records);
@@ -237,26 +305,42 @@ impl Approvals {
         pending.map(Record::row).collect()
     }
 
-    /// An operator's word. The first one counts; the same once more changes nothing.
+    /// One record, waiting or ended a short time ago.
     ///
     /// # Errors
-    /// There is no such record, another answer came first, or the word is not offered.
-    pub fn resolve(&self, core: &Core, id: &str, decision: Decision, session: &Session) -> Result<(), WireError> {
+    /// There is none that `session` may see.
+    pub fn snapshot(&self, core: &Core, id: &str, session: &Session) -> Result<Value, WireError> {
+        let records = self.records(core);
+        let record = records.iter().find(|record| record.id == id && record.is_visible_to(session));
+        record.map(Record::snapshot).ok_or_else(not_found)
+    }
+
+    /// What has ended and is not forgotten yet, of what `session` may see, newest first.
+    pub fn history(&self, core: &Core, session: &Session) -> Vec<Value> {
+        let records = self.records(core);
+        let ended = records.iter().rev().filter(|record| record.end.is_some() && record.is_visible_to(session));
+        ended.map(Record::snapshot).collect()
+    }
+
+    /// An operator's word. The first one counts; another one changes nothing.
+    ///
+    /// # Errors
+    /// There is no such record, or the word is not offered.
+    pub fn resolve(&self, core: &Core, id: &str, decision: Decision, session: &Session) -> Result<Resolved, WireError> {
         let mut records = self.records(core);
         let record =
             records.iter_mut().find(|record| record.id == id && record.is_visible_to(session)).ok_or_else(not_found)?;
-        match &record.end {
-            Some(end) if end.decision == Some(decision) => return Ok(()),
-            Some(_) => return Err(refused("approval already resolved", "APPROVAL_ALREADY_RESOLVED")),
-            None if decision == Decision::AllowAlways && !record.offers_always => {
-                let message = "allow-always is not offered for this command; answer allow-once or deny";
-                return Err(refused(message, "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE"));
-            }
-            None => {}
+        let applied = record.end.is_none();
+        if applied && decision == Decision::AllowAlways && !record.offers_always {
+            let message = "allow-always is not offered for this command; answer allow-once or deny";
+            return Err(refused(message, "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE"));
         }
-        let by = session.client.display_name.as_ref().unwrap_or(&session.client.id).clone();
-        record.finish(core, End { decision: Some(decision), by: Some(by) }, Now::read());
-        Ok(())
+        if applied {
+            let now = Now::read();
+            record.finish(core, End::answered(decision, session, now), now);
+        }
+        let decision = record.end.as_ref().and_then(|end| end.decision);
+        Ok(Resolved { applied, decision, approval: record.snapshot() })
     }
 
     /// Has `run` judge a record and use it up. One at a time, so that one record is one run (A62).
@@ -294,7 +378,7 @@ impl Approvals {
         }
         let withdrawn = |record: &mut Record| record.end.is_none() && record.requester.number == session.number;
         for mut record in records.extract_if(.., withdrawn) {
-            record.finish(core, End { decision: None, by: None }, now);
+            record.finish(core, End::expired(now), now);
         }
     }
 }
@@ -326,6 +410,7 @@ pub fn not_found() -> WireError {
     refused("unknown or expired approval id", "APPROVAL_NOT_FOUND")
 }
 
-fn refused(message: &str, reason: &str) -> WireError {
+/// A refusal with its reason.
+pub fn refused(message: &str, reason: &str) -> WireError {
     WireError::invalid(message).with(json!({"reason": reason}))
 }

@@ -3,7 +3,9 @@
 
 use super::scope::{self, Role};
 use super::session::Session;
-use super::{Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, registry, setup};
+use super::{
+    Core, methods_approvals, methods_node, methods_pairing, methods_policy, now_ms, pending_work, registry, setup,
+};
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
@@ -85,6 +87,7 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("exec.approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::resolve),
     ("approval.get", Access::Scope(scope::APPROVALS), methods_approvals::unified_get),
     ("approval.resolve", Access::Scope(scope::APPROVALS), methods_approvals::unified_resolve),
+    ("approval.history", Access::Scope(scope::APPROVALS), methods_approvals::history),
     // The official CLI asks for all kinds of approvals at once; of these kinds there are none here.
     ("plugin.approval.list", Access::Scope(scope::APPROVALS), none),
     ("openclaw.approval.list", Access::Scope(scope::APPROVALS), none),
@@ -93,6 +96,10 @@ const METHODS: &[(&str, Access, Run)] = &[
     ("node.runnerInventory.update", Access::Node, methods_node::runner_inventory),
     ("node.skills.update", Access::Node, methods_node::skills),
     ("node.pluginTools.update", Access::Node, methods_node::plugin_tools),
+    ("node.pending.enqueue", Access::Scope(scope::WRITE), pending_work::enqueue),
+    ("node.pending.drain", Access::Node, pending_work::drain),
+    ("node.pending.pull", Access::Node, pending_work::pull),
+    ("node.pending.ack", Access::Node, pending_work::ack),
     ("skills.bins", Access::Node, methods_node::skill_bins),
 ];
 

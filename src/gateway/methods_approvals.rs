@@ -1,6 +1,6 @@
 //! Methods about approval records. Source: spec gateway §6, exec g.5.
 
-use super::approvals::{Asked, not_found};
+use super::approvals::{Asked, not_found, refused};
 use super::methods::{Call, Reply};
 use super::run_binding::{BoundEnv, BoundRun, RunPlan};
 use crate::exec::display;
@@ -17,6 +17,11 @@ const ID: &[Member] = &[need("id", Kind::Text(1))];
 const RESOLVE: &[Member] = &[need("id", Kind::Text(1)), need("decision", Kind::Text(0))];
 const UNIFIED_RESOLVE: &[Member] =
     &[need("id", Kind::Text(1)), need("kind", Kind::Const("exec")), need("decision", Kind::Text(1))];
+const HISTORY: &[Member] = &[
+    may("limit", Kind::Int(1)),
+    may("cursor", Kind::Text(1)),
+    may("kind", Kind::OneOf(&["exec", "plugin", "system-agent"])),
+];
 const TEXT: Kind = Kind::Nullable(&Kind::Text(0));
 const FLAG: Kind = Kind::Nullable(&Kind::Bool);
 const REQUEST: &[Member] = &[
@@ -46,6 +51,11 @@ const REQUEST: &[Member] = &[
     may("twoPhase", FLAG),
     may("requireDeliveryRoute", FLAG),
     may("suppressDelivery", FLAG),
+    // For other places of the original than this gateway.
+    may("scope", Kind::Any),
+    may("commandSpans", Kind::Any),
+    may("approvalReviewerDeviceIds", Kind::Any),
+    may("deliverToApprovalClientsOnly", FLAG),
 ];
 /// Members that are shown as they came.
 const SHOWN: &[&str] = &[
@@ -110,59 +120,51 @@ pub fn resolve(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(RESOLVE)?;
     let decision =
         Decision::from_word(text(&params, "decision")).ok_or_else(|| WireError::invalid("invalid decision"))?;
-    call.core.approvals.resolve(call.core, text(&params, "id"), decision, call.session)?;
+    let resolved = call.core.approvals.resolve(call.core, text(&params, "id"), decision, call.session)?;
+    if resolved.decision != Some(decision) {
+        return Err(refused("approval already resolved", "APPROVAL_ALREADY_RESOLVED"));
+    }
     Ok(Reply::Now(json!({"ok": true})))
 }
 
 /// `approval.get {id}`: the same record, as clients want it that know several kinds of approvals.
 pub fn unified_get(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(ID)?;
-    Ok(Reply::Now(json!({"approval": unified(call, text(&params, "id"))?})))
+    let approval = call.core.approvals.snapshot(call.core, text(&params, "id"), call.session)?;
+    Ok(Reply::Now(json!({ "approval": approval })))
 }
 
-/// `approval.resolve {id, kind, decision}`
+/// `approval.resolve {id, kind, decision}`: whoever comes too late learns what holds.
 pub fn unified_resolve(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(UNIFIED_RESOLVE)?;
-    let (id, word) = (text(&params, "id"), text(&params, "decision"));
-    let decision = Decision::from_word(word).ok_or_else(|| WireError::invalid("invalid decision"))?;
-    let mut approval = unified(call, id)?;
-    call.core.approvals.resolve(call.core, id, decision, call.session)?;
-    if let Some(members) = approval.as_object_mut() {
-        let status = if decision == Decision::Deny { "denied" } else { "allowed" };
-        let resolver = json!({"kind": "runtime", "id": call.session.client.id});
-        let resolved = [
-            ("status", status.into()),
-            ("decision", word.into()),
-            ("reason", "user".into()),
-            ("resolvedAtMs", super::now_ms().into()),
-            ("resolver", resolver),
-        ];
-        members.extend(resolved.map(|(name, value)| (name.to_owned(), value)));
-    }
-    Ok(Reply::Now(json!({"applied": true, "approval": approval})))
+    let decision =
+        Decision::from_word(text(&params, "decision")).ok_or_else(|| WireError::invalid("invalid decision"))?;
+    let resolved = call.core.approvals.resolve(call.core, text(&params, "id"), decision, call.session)?;
+    Ok(Reply::Now(json!({"applied": resolved.applied, "approval": resolved.approval})))
 }
 
-/// A pending record. Source: recorded answers of 2026.9.6.
-fn unified(call: &Call<'_>, id: &str) -> Result<Value, WireError> {
-    let rows = call.core.approvals.pending(call.core, call.session);
-    let row = rows.iter().find(|row| row.get("id").and_then(Value::as_str) == Some(id)).ok_or_else(not_found)?;
-    let member = |pointer: &str| row.pointer(pointer).cloned().unwrap_or_default();
-    Ok(json!({
-        "id": id,
-        "status": "pending",
-        "presentation": {
-            "kind": "exec",
-            "commandText": member("/request/command"),
-            "commandPreview": member("/request/systemRunPlan/commandPreview"),
-            "warningText": member("/request/warningText"),
-            "host": member("/request/host"),
-            "nodeId": member("/request/nodeId"),
-            "agentId": member("/request/agentId"),
-            "allowedDecisions": member("/request/allowedDecisions"),
-        },
-        "createdAtMs": member("/createdAtMs"),
-        "expiresAtMs": member("/expiresAtMs"),
-    }))
+/// `approval.history {limit?, cursor?, kind?}`: what has ended and is not forgotten yet, newest first; the cursor is
+/// the id of the last one seen. Source: schema `ApprovalHistoryResult`.
+pub fn history(call: &Call<'_>) -> Result<Reply, WireError> {
+    let params = call.params(HISTORY)?;
+    let ended = call.core.approvals.history(call.core, call.session);
+    let rest = match params.get("cursor") {
+        Some(cursor) => {
+            let seen = ended.iter().position(|row| row.get("id") == Some(cursor));
+            let seen = seen.ok_or_else(|| WireError::invalid("invalid approval.history cursor"))?;
+            ended.get(seen + 1..).unwrap_or_default()
+        }
+        None => &ended,
+    };
+    let rest = if matches!(text(&params, "kind"), "" | "exec") { rest } else { &[] };
+    let limit = params.get("limit").and_then(Value::as_u64).and_then(|limit| usize::try_from(limit).ok());
+    let limit = limit.map_or(limits::APPROVAL_HISTORY, |limit| limit.min(limits::APPROVAL_HISTORY));
+    let items = rest.get(..limit).unwrap_or(rest);
+    let mut answer = json!({ "items": items });
+    if let (true, Some(last), Some(members)) = (items.len() < rest.len(), items.last(), answer.as_object_mut()) {
+        members.insert("nextCursor".to_owned(), last.get("id").cloned().unwrap_or_default());
+    }
+    Ok(Reply::Now(answer))
 }
 
 fn text<'a>(params: &'a Value, member: &str) -> &'a str {

@@ -48,8 +48,13 @@ fn client_members(client: &ClientInfo) -> Map<String, Value> {
     }
 }
 
-fn row(client: &ClientInfo, more: Value) -> Value {
-    let mut members = client_members(client);
+/// What a device's row tells of its client. Source: schema `DevicePairRequestedEvent`.
+fn device_members(client: &ClientInfo) -> Map<String, Value> {
+    const TOLD: &[&str] = &["displayName", "platform", "deviceFamily", "clientId", "clientMode"];
+    client_members(client).into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())).collect()
+}
+
+fn row(mut members: Map<String, Value>, more: Value) -> Value {
     if let Value::Object(more) = more {
         members.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
     }
@@ -59,7 +64,7 @@ fn row(client: &ClientInfo, more: Value) -> Value {
 /// Row of `node.pair.list` `pending`, and payload of `node.pair.requested`.
 pub fn pending_surface_row(pending: &PendingSurface) -> Value {
     row(
-        &pending.client,
+        client_members(&pending.client),
         json!({
             "requestId": pending.request_id,
             "nodeId": pending.node_id,
@@ -74,7 +79,7 @@ pub fn pending_surface_row(pending: &PendingSurface) -> Value {
 
 fn surface_row(record: &SurfaceRecord) -> Value {
     let mut row = row(
-        &record.client,
+        client_members(&record.client),
         json!({
             "nodeId": record.node_id,
             "caps": record.surface.caps,
@@ -95,7 +100,7 @@ fn surface_row(record: &SurfaceRecord) -> Value {
 /// Row of `device.pair.list` `pending`, and payload of `device.pair.requested`.
 pub fn pending_device_row(pending: &PendingDevice) -> Value {
     row(
-        &pending.client,
+        device_members(&pending.client),
         json!({
             "requestId": pending.request_id,
             "deviceId": pending.device_id,
@@ -113,7 +118,7 @@ pub fn pending_device_row(pending: &PendingDevice) -> Value {
 fn device_row(call: &Call<'_>, record: &DeviceRecord) -> Value {
     let connected = !call.core.registry.sessions_of(&record.device_id).is_empty();
     row(
-        &record.client,
+        device_members(&record.client),
         json!({
             "deviceId": record.device_id,
             "publicKey": record.public_key,
@@ -179,6 +184,7 @@ pub fn node_remove(call: &Call<'_>) -> Result<Reply, WireError> {
     if !call.session.sees(&node_id) || !call.core.pairing().remove_node(&node_id).map_err(not_kept)? {
         return Err(unknown("nodeId"));
     }
+    call.core.pending_work.forget(&node_id);
     methods_node::surface_resolved(call, &node_id, "", "removed");
     role_ended(call, &node_id, Role::Node);
     Ok(Reply::Now(json!({"nodeId": node_id})))
@@ -243,7 +249,9 @@ pub fn device_remove(call: &Call<'_>) -> Result<Reply, WireError> {
         session.outbox.close(DEVICE_REMOVED.0, DEVICE_REMOVED.1);
     }
     call.core.invocations.pairing_changed(&device_id);
-    device_resolved(call, "", &device_id, "removed");
+    call.core.pending_work.forget(&device_id);
+    // No request ends with it, so there is nothing to name in `resolved`.
+    call.core.registry.broadcast(event::DEVICE_PAIR_CHANGED, &json!({}), Some(scope::PAIRING), None);
     Ok(Reply::Now(json!({"deviceId": device_id})))
 }
 

@@ -10,26 +10,30 @@ use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::node::name;
 use crate::protocol::policy::Refusal;
-use crate::protocol::schema::{Kind, may, need};
+use crate::protocol::schema::{Kind, Member, may, need};
 use crate::state::approvals::edit::{CHANGED, EditError, NO_BASE_HASH, NOBODY_HERE};
+use crate::state::approvals::wire::{Form, WHOLE};
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// `exec.approvals.get {}` → `{path, exists, hash, file, resolvedDefaults}`. Creates no document (H25).
+/// Our own tools say `whole: true` where the protocol's members are too few.
+const FORM: Member = may(WHOLE, Kind::Bool);
+
+/// `exec.approvals.get {whole?}` → `{path, exists, hash, file, resolvedDefaults}`. Creates no document (H25).
 pub fn get(call: &Call<'_>) -> Result<Reply, WireError> {
-    call.params(&[])?;
+    let form = Form::of(&call.params(&[FORM])?);
     let document = ApprovalsDocument::new(&call.core.state);
-    answer(&document, document.snapshot_for_wire().map_err(|error| refused(&error.into()))?)
+    answer(&document, document.snapshot(form).map_err(|error| refused(&error.into()))?)
 }
 
-/// `exec.approvals.set {file, baseHash}` → the new state.
+/// `exec.approvals.set {file, baseHash, whole?}` → the new state.
 pub fn set(call: &Call<'_>) -> Result<Reply, WireError> {
-    let params = call.params(&[need("file", Kind::Any), may("baseHash", Kind::Text(0))])?;
+    let params = call.params(&[need("file", Kind::Any), may("baseHash", Kind::Text(0)), FORM])?;
     let document = ApprovalsDocument::new(&call.core.state);
     let base_hash = params.get("baseHash").and_then(Value::as_str);
-    let edit = document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
+    let edit = document.propose(params.get("file"), base_hash, Form::of(&params)).map_err(|error| refused(&error))?;
     let requester = format!("gateway client {}", call.session.label());
     if edit.needs_person() {
         let why = edit.refusal(NOBODY_HERE);
@@ -58,15 +62,15 @@ fn refused(error: &EditError) -> WireError {
     }
 }
 
-/// `exec.approvals.node.get {nodeId}`
+/// `exec.approvals.node.get {nodeId, whole?}`
 pub fn node_get(call: &Call<'_>) -> Result<Reply, WireError> {
-    let params = call.params(&[need("nodeId", Kind::Text(1))])?;
+    let params = call.params(&[need("nodeId", Kind::Text(1)), FORM])?;
     relay(call, &params, name::EXEC_APPROVALS_GET)
 }
 
-/// `exec.approvals.node.set {nodeId, file, baseHash?}`
+/// `exec.approvals.node.set {nodeId, file, baseHash?, whole?}`
 pub fn node_set(call: &Call<'_>) -> Result<Reply, WireError> {
-    let members = [need("nodeId", Kind::Text(1)), need("file", Kind::Any), may("baseHash", Kind::Text(0))];
+    let members = [need("nodeId", Kind::Text(1)), need("file", Kind::Any), may("baseHash", Kind::Text(0)), FORM];
     let params = call.params(&members)?;
     relay(call, &params, name::EXEC_APPROVALS_SET)
 }

@@ -14,6 +14,7 @@ pub mod methods_node;
 pub mod methods_pairing;
 pub mod methods_policy;
 pub mod pairing;
+pub mod pending_work;
 pub mod registry;
 pub mod run_binding;
 pub mod run_guard;
@@ -36,6 +37,7 @@ use approvals::Approvals;
 use failures::Failures;
 use invocations::Invocations;
 use pairing::{Pairing, Surface};
+use pending_work::PendingWork;
 use registry::Registry;
 use serde_json::json;
 use session::Session;
@@ -151,6 +153,7 @@ pub struct Core {
     registry: Registry,
     invocations: Invocations,
     approvals: Approvals,
+    pending_work: PendingWork,
     admission: Admission,
     host_name: String,
     boot_id: String,
@@ -291,6 +294,7 @@ impl Gateway {
             registry: Registry::default(),
             invocations: Invocations::default(),
             approvals: Approvals::default(),
+            pending_work: PendingWork::default(),
             admission: Admission::default(),
             host_name: crate::sys::process::host_name(),
             boot_id: random::uuid(),

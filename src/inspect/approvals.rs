@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 /// # Errors
 /// See [`InspectError`].
 pub fn list(target: &Target) -> Result<Value, InspectError> {
-    let connection = target.connect(&[scope::APPROVALS])?;
+    let connection = target.connect(&[scope::ADMIN])?;
     let mut list = call(&connection, "exec.approval.list", &json!({}))?;
     let now = clock::wall_ms();
     for row in list.as_array_mut().into_iter().flatten() {
@@ -60,6 +60,6 @@ pub fn text(list: &Value) -> String {
 /// # Errors
 /// See [`InspectError`]; another answer came first, or none waits under this id.
 pub fn resolve(target: &Target, id: &str, decision: &str) -> Result<Value, InspectError> {
-    let connection = target.connect(&[scope::APPROVALS])?;
+    let connection = target.connect(&[scope::ADMIN])?;
     call(&connection, "exec.approval.resolve", &json!({"id": id, "decision": decision}))
 }

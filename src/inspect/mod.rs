@@ -3,6 +3,7 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod exec_host;
 pub mod explain;
 pub mod grants;
 pub mod nodes;

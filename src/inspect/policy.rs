@@ -12,6 +12,7 @@ use crate::protocol::text::visible;
 use crate::state::StateDir;
 use crate::state::approvals::change::{Change, List};
 use crate::state::approvals::edit::{CHANGED, EditError};
+use crate::state::approvals::wire::{Form, WHOLE};
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -52,8 +53,11 @@ impl Remote {
     /// `exec.approvals[.node].get` or `.set`; a person at the node may have to answer before it does.
     fn call(&self, verb: &str, mut params: Value) -> Result<Value, InspectError> {
         let node = if self.node_id.is_some() { ".node" } else { "" };
-        if let (Some(node_id), Some(members)) = (&self.node_id, params.as_object_mut()) {
-            members.insert("nodeId".to_owned(), node_id.as_str().into());
+        if let Some(members) = params.as_object_mut() {
+            members.extend(self.node_id.iter().map(|node_id| ("nodeId".to_owned(), node_id.as_str().into())));
+            // Only a gateway of this program has proved a key; the official one takes no parameter of ours.
+            let is_ours = self.connection.hello().gateway_key.is_some();
+            members.extend(is_ours.then(|| (WHOLE.to_owned(), true.into())));
         }
         let patience = limits::INVOKE_TIMEOUT + limits::EDIT_ANSWER_MARGIN;
         let answer = self.connection.call(&format!("exec.approvals{node}.{verb}"), &params, patience)?;
@@ -71,6 +75,13 @@ impl Remote {
         loop {
             tries -= 1;
             let mut now = self.call("get", json!({}))?;
+            let needs_whole =
+                matches!(change, Change::Add(List::Deny, _) | Change::Remove(List::Deny, ..) | Change::Fence(_));
+            if needs_whole && !is_whole(&now) {
+                let text = "the protocol has no denylist and no fence, and that node or the gateway before it knows \
+                            nothing else: change them on that machine, if it runs this program";
+                return Err(InspectError::Usage(text.to_owned()));
+            }
             let seen = now.get("hash").cloned().unwrap_or_default();
             let Some(Value::Object(file)) = now.get_mut("file") else {
                 return Err(InspectError::Answer("no document in it".to_owned()));
@@ -87,13 +98,14 @@ impl Remote {
     }
 }
 
-/// The document: `{target, path, exists, hash, file}`. Creates nothing.
+/// The document: `{target, path, exists, hash, file, whole}`; no `whole` where the node, or the gateway
+/// before it, knows the protocol's members only. Creates nothing.
 ///
 /// # Errors
 /// See [`InspectError`].
 pub fn get(host: &Host) -> Result<Value, InspectError> {
     let answer = match host {
-        Host::Here(state) => to_value(ApprovalsDocument::for_inspection(state).snapshot_for_wire()?)?,
+        Host::Here(state) => to_value(ApprovalsDocument::for_inspection(state).snapshot(Form::Whole)?)?,
         Host::Gateway(target) => Remote::connect(target, None)?.call("get", json!({}))?,
         Host::Node(target, node) => Remote::connect(target, Some(node))?.call("get", json!({}))?,
     };
@@ -195,9 +207,19 @@ fn entry_text(entry: &Value) -> String {
     out
 }
 
+/// Whether an answer shows all of a document.
+fn is_whole(answer: &Value) -> bool {
+    answer.get(WHOLE) == Some(&Value::Bool(true))
+}
+
 fn heading(answer: &Value) -> String {
     let text = |name: &str| answer.get(name).and_then(Value::as_str).map(visible).unwrap_or_default();
-    format!("approvals document of {}: {}\n", text("target"), text("path"))
+    let part = if is_whole(answer) {
+        ""
+    } else {
+        "  as the protocol has it: a denylist, a fence and `local` there are not shown, and stay as they are\n"
+    };
+    format!("approvals document of {}: {}\n{part}", text("target"), text("path"))
 }
 
 fn to_value(snapshot: Snapshot) -> Result<Value, InspectError> {

@@ -9,10 +9,11 @@ use crate::protocol::policy::{Decision, Refusal};
 use crate::protocol::strict;
 use crate::state::StateError;
 use crate::state::approvals::edit::{Edit, EditError, NOBODY_HERE};
+use crate::state::approvals::wire::Form;
 use crate::state::approvals::{ApprovalsDocument, Snapshot};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::wake::Wake;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,28 +37,29 @@ pub struct Caller<'a> {
 }
 
 impl PolicyEditor {
-    /// `{includeResolvedDefaults?}` → `{path, exists, hash, file, resolvedDefaults?}`. Unlike with the
+    /// `{includeResolvedDefaults?, whole?}` → `{path, exists, hash, file, resolvedDefaults?}`. Unlike with the
     /// original, looking creates no document (H25).
     ///
     /// # Errors
     /// The document is broken or unsafe.
     pub fn get(&self, params: Option<&str>) -> Result<String, NodeError> {
         let params = members(params)?;
-        let mut snapshot = self.document.snapshot_for_wire().map_err(|error| refused(&error.into()))?;
+        let mut snapshot = self.document.snapshot(Form::of(&params)).map_err(|error| refused(&error.into()))?;
         if params.get("includeResolvedDefaults") == Some(&Value::Bool(true)) {
             snapshot.resolved_defaults = Some(self.document.resolved_defaults());
         }
         Ok(wire(&snapshot))
     }
 
-    /// `{file, baseHash}` → the new state.
+    /// `{file, baseHash, whole?}` → the new state.
     ///
     /// # Errors
     /// The edit is not one, is stale, or nobody here wants it. The document is then as it was.
     pub fn set(&self, params: Option<&str>, caller: &Caller<'_>) -> Result<String, NodeError> {
         let params = members(params)?;
         let base_hash = params.get("baseHash").and_then(Value::as_str);
-        let edit = self.document.propose(params.get("file"), base_hash).map_err(|error| refused(&error))?;
+        let edit =
+            self.document.propose(params.get("file"), base_hash, Form::of(&params)).map_err(|error| refused(&error))?;
         if let Err(error) = self.permit(&edit, caller) {
             let why = error.message.as_deref().unwrap_or_default();
             crate::log!("node", "approvals document: refused an edit ({}): {why}", caller.requester);
@@ -106,13 +108,12 @@ impl PolicyEditor {
 }
 
 /// The parameters; absent ones are none.
-fn members(params: Option<&str>) -> Result<Map<String, Value>, NodeError> {
+fn members(params: Option<&str>) -> Result<Value, NodeError> {
     let text = params.unwrap_or("{}");
     let malformed = || invalid("paramsJSON malformed JSON");
     strict::check(text, limits::STRICT_JSON_DEPTH).map_err(|_| malformed())?;
     match serde_json::from_str(text) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(Value::Null) => Ok(Map::new()),
+        Ok(members @ (Value::Object(_) | Value::Null)) => Ok(members),
         _ => Err(malformed()),
     }
 }

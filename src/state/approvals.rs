@@ -5,8 +5,10 @@
 pub mod change;
 mod document;
 pub mod edit;
+pub mod wire;
 
 use self::document::{Document, Rules};
+use self::wire::Form;
 use super::audit::AuditLog;
 use super::files::Stamp;
 use super::{Care, DocumentLock, StateDir, StateError, files, pause, store};
@@ -119,6 +121,9 @@ pub struct Snapshot {
     pub hash: String,
     /// The document, normalised; `socket` has only its path.
     pub file: Value,
+    /// That `file` is in [`Form::Whole`]; the wire form has no such member.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
     /// What holds where no agent says otherwise, for those who ask for it.
     #[serde(rename = "resolvedDefaults", skip_serializing_if = "Option::is_none")]
     pub resolved_defaults: Option<Value>,
@@ -297,11 +302,11 @@ impl ApprovalsDocument {
         })
     }
 
-    /// The document for a peer that may read it.
+    /// The document for a peer that may read it, in this form.
     ///
     /// # Errors
     /// The document is broken or unsafe.
-    pub fn snapshot_for_wire(&self) -> Result<Snapshot, StateError> {
+    pub fn snapshot(&self, form: Form) -> Result<Snapshot, StateError> {
         let read = self.read();
         let document = read.document.as_ref().map_err(|why| StateError::broken(&self.path, why.clone()))?;
         let socket = document.socket_path.as_ref().map_or_else(|| json!({}), |path| json!({ "path": path }));
@@ -311,11 +316,15 @@ impl ApprovalsDocument {
         for name in ["defaults", "agents"] {
             file.entry(name).or_insert_with(|| json!({}));
         }
+        if form == Form::Wire {
+            wire::carried(&mut file);
+        }
         Ok(Snapshot {
             path: self.path.clone(),
             exists: read.exists,
             hash: read.hash.clone(),
             file: Value::Object(file),
+            whole: form == Form::Whole,
             resolved_defaults: None,
         })
     }

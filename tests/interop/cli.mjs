@@ -6,23 +6,27 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { allowRemoteEdits, cli, deviceIdentity, home, log, node, operator, stop, stopAll, until } from "./peers.mjs";
+import { faultsOf } from "./frames.mjs";
 import { openTap } from "./tap.mjs";
 
 const { INTEROP_URL: target, INTEROP_TOKEN: token, INTEROP_NODE: nodeKind = "official", INTEROP_FRAMES: frames } = process.env;
 assert(target && token, "INTEROP_URL and INTEROP_TOKEN must be set; run.mjs does that");
 for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => stopAll().finally(() => process.exit(1)));
 
-const tap = frames ? await openTap(target) : undefined;
-const url = tap?.url ?? target;
+const tap = await openTap(target);
+const { url } = tap;
 const cliHome = home();
 const rows = [];
+const conversation = [];
 let taken = 0;
 
 function keepFrames(name) {
-  if (!tap) return;
+  const events = tap.take();
+  conversation.push(...events);
+  if (!frames) return;
   mkdirSync(frames, { recursive: true });
   const file = `${String((taken += 1)).padStart(2, "0")}-${name.replace(/[^a-z0-9]+/gi, "-")}.json`;
-  writeFileSync(join(frames, file), `${JSON.stringify({ scenario: name, events: tap.take() }, null, 1)}\n`);
+  writeFileSync(join(frames, file), `${JSON.stringify({ scenario: name, events }, null, 1)}\n`);
 }
 
 /** Runs `body` as one row of the table. What it returns is what later rows need. */
@@ -66,7 +70,7 @@ const asJson = (args, expect = (answer) => answer, options) => command([...args,
 const call = (method, params, expect, options) =>
   asJson(["gateway", "call", method, "--params", JSON.stringify(params)], expect, { name: ["gateway", "call", method], ...options });
 
-const watcher = await operator(target, token, ["operator.admin"]);
+const watcher = await operator(url, token, ["operator.admin"]);
 
 // ---- reachability ------------------------------------------------------------------------------------------------------------
 await call("health", {}, (health) => assert.equal(health.ok, true));
@@ -258,14 +262,14 @@ const tablet = { deviceIdentity: deviceIdentity(), clientName: "openclaw-macos",
 const tabletId = tablet.deviceIdentity.deviceId;
 const scopes = ["operator.read"];
 const tabletRequest = await row("operator with a device, refused", async () => {
-  await assert.rejects(operator(target, token, scopes, 2_000, tablet), /pairing required/);
+  await assert.rejects(operator(url, token, scopes, 2_000, tablet), /pairing required/);
   return (await until("its request", async () => (await watcher.request("device.pair.list", {})).pending.find((entry) => entry.deviceId === tabletId), 5_000)).requestId;
 });
 await asJson(["devices", "approve", String(tabletRequest)], ({ device }) => assert.deepEqual(device.scopes, scopes), {
   name: ["devices", "approve", "(operator)"],
 });
 await row("operator with a device, admitted", async () => {
-  const connected = await operator(target, token, scopes, 5_000, tablet);
+  const connected = await operator(url, token, scopes, 5_000, tablet);
   connected.stop();
   assert.deepEqual(connected.hello.auth.scopes, scopes);
 });
@@ -276,7 +280,12 @@ await asJson(["devices", "remove", tabletId], async () => {
 });
 
 watcher.stop();
-tap?.close();
+await row("every frame of the gateway fits the published schemas", (entry) => {
+  const { checked, faults } = faultsOf([...conversation, ...tap.take()]);
+  entry.note = `${checked} frames`;
+  assert.deepEqual(faults, []);
+});
+tap.close();
 await stopAll();
 const failed = rows.filter((entry) => !entry.ok);
 console.log(`${rows.length - failed.length} passed, ${failed.length} failed`);

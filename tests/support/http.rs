@@ -1,7 +1,7 @@
 //! Raw HTTP: exact bytes out, status and headers back.
 
 use super::DEADLINE;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -46,11 +46,16 @@ impl Read for Stream {
 }
 
 impl Write for Stream {
+    /// That the peer has gone shows in what is read: its last words must not be lost to an answer that cannot be sent.
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        match self {
+        let written = match self {
             Self::Tcp(stream) => stream.write(buffer),
             Self::Unix(stream) => stream.write(buffer),
-        }
+        };
+        written.or_else(|error| match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Ok(buffer.len()),
+            _ => Err(error),
+        })
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

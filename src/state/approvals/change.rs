@@ -2,6 +2,7 @@
 //! beside them stays. Source: spec exec (a.7); issue part 2, point 8.
 
 use super::edit::{EditError, keep_socket, loosened};
+use super::wire::Form;
 use super::{ApprovalsDocument, DEFAULT_AGENT, Document, EVERY_AGENT, MAIN_AGENT, Snapshot, entry_pattern, id_of};
 use crate::identity::random;
 use crate::protocol::policy::{Ask, Fence, Security};
@@ -129,7 +130,7 @@ impl ApprovalsDocument {
                 Ok(said)
             }
         })?;
-        Ok((said, self.snapshot_for_wire()?))
+        Ok((said, self.snapshot(Form::Whole)?))
     }
 }
 

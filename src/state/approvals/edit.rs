@@ -1,6 +1,7 @@
 //! Edits from outside: compare-and-swap of the whole document, and what an edit would loosen.
 //! Source: spec exec (a.5), (e.7); cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
 
+use super::wire::{self, Form};
 use super::{AllowEntry, ApprovalsDocument, DenyEntry, Document, EVERY_AGENT, EffectivePolicy, RemoteEdits, Snapshot};
 use crate::identity::secret::Secret;
 use crate::limits;
@@ -70,6 +71,7 @@ impl From<StateError> for EditError {
 pub struct Edit {
     base_hash: String,
     file: Map<String, Value>,
+    form: Form,
     /// What would be allowed that is not now, in words; empty when the edit only tightens.
     pub loosened: Vec<String>,
     remote_edits: RemoteEdits,
@@ -95,11 +97,12 @@ impl Edit {
 
 impl ApprovalsDocument {
     /// Checks the replacement of the whole document by `file`, of a peer that has seen the state
-    /// `base_hash`. Socket, token and `local` stay as they are stored; unknown members of `file` are kept.
+    /// `base_hash` in this form. Socket, token, `local` and what the form cannot carry stay as they are
+    /// stored; unknown members of `file` are kept.
     ///
     /// # Errors
     /// See [`EditError`].
-    pub fn propose(&self, file: Option<&Value>, base_hash: Option<&str>) -> Result<Edit, EditError> {
+    pub fn propose(&self, file: Option<&Value>, base_hash: Option<&str>, form: Form) -> Result<Edit, EditError> {
         let Some(Value::Object(file)) = file else { return Err(EditError::NoFile) };
         let base_hash = base_hash.map(str::trim).filter(|hash| !hash.is_empty()).ok_or(EditError::NoBaseHash)?;
         let stored = self.read();
@@ -110,13 +113,16 @@ impl ApprovalsDocument {
         let mut file = file.clone();
         keep_socket(&mut file, &old.raw)?;
         keep_local(&mut file, old)?;
+        if form == Form::Wire {
+            wire::keep(&mut file, &old.raw);
+        }
         let text = store::to_text(&self.path, &file)?;
         if text.len() as u64 > limits::DOCUMENT_BYTES {
             return Err(EditError::NotAllowed(format!("the document is larger than {} bytes", limits::DOCUMENT_BYTES)));
         }
         let new = Document::parse(&text).map_err(EditError::not_valid)?;
         let loosened = loosened(old, &new);
-        Ok(Edit { base_hash: base_hash.to_owned(), file, loosened, remote_edits: old.local.remote_edits })
+        Ok(Edit { base_hash: base_hash.to_owned(), file, form, loosened, remote_edits: old.local.remote_edits })
     }
 
     /// Makes an edit of `requester`, unless the document has changed since it was proposed.
@@ -135,7 +141,7 @@ impl ApprovalsDocument {
             document.extend(socket.map(|socket| ("socket".to_owned(), socket)));
             Ok(())
         })?;
-        Ok(self.snapshot_for_wire()?)
+        Ok(self.snapshot(edit.form)?)
     }
 
     /// Writes down that an edit of `requester` is not made.
