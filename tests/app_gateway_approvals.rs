@@ -12,6 +12,8 @@ use support_exec::*;
 const QUESTION: &str = "allow this command?";
 const ANSWER: &str = "then Return: ";
 const APPROVALS: &[&str] = &["operator.approvals"];
+/// Who sees what others asked.
+const ALL_APPROVALS: &[&str] = &["operator.approvals", "operator.admin"];
 /// Longer than a test lasts, shorter than it waits.
 const LONG_MS: u64 = 15_000;
 
@@ -127,7 +129,7 @@ fn the_person_sees_who_asks_for_what_and_answers_the_agent() {
 fn sec_a163_what_has_ended_elsewhere_is_withdrawn() {
     let (scratch, mut terminal) = start();
     let mut requester = agent(&scratch);
-    let mut operator = agent(&scratch);
+    let mut operator = agent_as(&scratch, &Connect::backend(ALL_APPROVALS)).0;
     let asked = ask(&mut requester, request("elsewhere", &["ls"]));
     prompt(&mut terminal);
     resolve(&mut operator, "elsewhere", "deny").unwrap();
@@ -273,7 +275,8 @@ fn sec_a152_a_flood_of_requests_leaves_the_prompt_usable() {
         }
         terminal.watch(Duration::from_millis(1));
     }
-    assert_eq!(flood[0].request("exec.approval.list", json!({})).unwrap().as_array().unwrap().len(), 256);
+    let mut owner = agent_as(&scratch, &Connect::backend(ALL_APPROVALS)).0;
+    assert_eq!(owner.request("exec.approval.list", json!({})).unwrap().as_array().unwrap().len(), 256);
     prompt(&mut terminal);
     terminal.type_text("deny\n");
     let own = std::thread::spawn(move || exec.run(&["uname"]));

@@ -195,11 +195,7 @@ impl Board {
 
     /// One connection, from login to its end. What it was about stays until the next one knows better.
     fn session(self: &Arc<Self>, route: &Route, stop: &Wake) -> Result<Ended, NoConnection> {
-        let mut connection = self.open(route, &[scope::APPROVALS])?;
-        if connection.hello().gateway_key.is_none() {
-            // The official gateway shows what others ask to administrators only (spec gateway §6).
-            connection = self.open(route, &[scope::APPROVALS, scope::ADMIN])?;
-        }
+        let connection = self.open(route)?;
         while connection.ended().is_none() && !stop.is_fired() {
             let again = Arc::new(Wake::new()?);
             self.list(&connection, &again)?;
@@ -210,14 +206,15 @@ impl Board {
         Ok(connection.ended().cloned().unwrap_or(Ended { code: None, reason: String::new() }))
     }
 
-    fn open(self: &Arc<Self>, route: &Route, scopes: &[&str]) -> Result<Connection, NoConnection> {
+    /// What others ask is shown to administrators only (spec gateway §6).
+    fn open(self: &Arc<Self>, route: &Route) -> Result<Connection, NoConnection> {
         let name = format!("openclaw app on {}", process::host_name());
         let client = ClientInfo { display_name: Some(name), ..operator_client() };
         let board = Arc::clone(self);
         let on_event = move |_: &Link, name: &str, payload: Option<&RawValue>| {
             board.on_event(name, payload.map_or("", RawValue::get));
         };
-        route.open(client, scopes, CAPS, Box::new(on_event))
+        route.open(client, &[scope::APPROVALS, scope::ADMIN], CAPS, Box::new(on_event))
     }
 
     fn on_event(&self, name: &str, payload: &str) {
