@@ -42,6 +42,7 @@ const REVIEWED: &[(&str, &str)] = &[
     ("exec.approval.resolve", "operator.approvals"),
     ("approval.get", "operator.approvals"),
     ("approval.resolve", "operator.approvals"),
+    ("approval.history", "operator.approvals"),
     ("plugin.approval.list", "operator.approvals"),
     ("openclaw.approval.list", "operator.approvals"),
     ("node.invoke.progress", "node"),
@@ -50,6 +51,10 @@ const REVIEWED: &[(&str, &str)] = &[
     ("node.runnerInventory.update", "node"),
     ("node.skills.update", "node"),
     ("node.pluginTools.update", "node"),
+    ("node.pending.enqueue", "operator.write"),
+    ("node.pending.drain", "node"),
+    ("node.pending.pull", "node"),
+    ("node.pending.ack", "node"),
     ("skills.bins", "node"),
 ];
 
