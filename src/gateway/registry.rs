@@ -1,16 +1,20 @@
 //! Who is connected, and telling them.
 
-use super::pairing::Pairing;
+use super::pairing::{DeviceRecord, Pairing};
 use super::scope::{self, Role};
 use super::session::Session;
 use super::{Core, event};
+use crate::limits;
 use crate::protocol::frame::{self, StateVersion};
-use crate::sys::clock;
+use crate::sys::poll::{self, Interest};
+use crate::sys::{clock, worker};
 use serde::Serialize;
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Everybody who has logged in.
 #[derive(Default)]
@@ -79,9 +83,11 @@ impl Registry {
 
     /// Sends an event to every operator with `scope` (none = to everybody), numbered per connection.
     pub fn broadcast<P: Serialize>(&self, name: &str, payload: &P, scope: Option<&str>, version: Option<StateVersion>) {
+        // Written once: a presence list has a row for each peer, and goes to each operator.
+        let Ok(payload) = to_raw_value(payload) else { return };
         for session in self.sessions() {
             if scope.is_none_or(|scope| session.may(scope)) {
-                session.outbox.numbered(|seq| frame::broadcast(name, payload, seq, version));
+                session.outbox.numbered(|seq| frame::broadcast(name, &payload, seq, version));
             }
         }
     }
@@ -120,11 +126,35 @@ pub fn tell_health(core: &Core) {
     }
 }
 
-/// Tells those who may look that the presence list has changed.
-pub fn presence_changed(core: &Core) {
+/// Tells those who may look that the presence list has changed: at once, unless that was done less than
+/// [`limits::PRESENCE_INTERVAL`] ago; then once when that has passed, whatever happens until then. Told each time, a
+/// thousand nodes that come back together would be a million rows for each operator.
+pub fn presence_changed(core: &Arc<Core>) {
     tell_health(core);
+    if core.presence_waits.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let for_teller = Arc::clone(core);
+    if let Err(error) = worker::start(move || tell_presence(&for_teller)) {
+        core.presence_waits.store(false, Ordering::SeqCst);
+        crate::log!("gateway", "no thread to tell operators who is connected: {error}");
+    }
+}
+
+/// Works for the one who has set `presence_waits`.
+fn tell_presence(core: &Core) {
+    // Held to the end: the next teller waits here until this one has told.
+    let mut told = core.presence_told.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(told) = *told {
+        let _ = poll::wait_one(core.stop.fd(), Interest::Readable, Some(told + limits::PRESENCE_INTERVAL));
+    }
+    if core.stopping.load(Ordering::SeqCst) {
+        return; // and nobody else tells those who are leaving of each other
+    }
+    core.presence_waits.store(false, Ordering::SeqCst);
     let payload = json!({"presence": presence(core)});
     core.registry.broadcast(event::PRESENCE, &payload, Some(scope::READ), Some(core.registry.version()));
+    *told = Some(Instant::now());
 }
 
 /// The presence list: this gateway, then everybody connected. Source: spec gateway §7.
@@ -172,37 +202,37 @@ fn presence_row(session: &Session) -> Value {
 /// What waits for approval is shown to those who may approve.
 pub fn node_rows(core: &Core, viewer: &Session) -> Vec<Value> {
     let pairing = core.pairing();
-    let ids: BTreeSet<String> = pairing.node_devices().map(|device| device.device_id.clone()).collect();
-    let mut rows: Vec<(bool, String, String, Value)> = ids
-        .into_iter()
-        .map(|id| {
-            let row = node_row(core, &pairing, &id, viewer);
-            let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut rows: Vec<(bool, String, &str, Value)> = pairing
+        .node_devices()
+        .map(|device| {
+            let row = node_row(core, &pairing, device, viewer);
+            let name = row.get("displayName").and_then(Value::as_str).unwrap_or_default().to_lowercase();
             let connected = row.get("connected") == Some(&Value::Bool(true));
-            (!connected, text("displayName").to_lowercase(), id, row)
+            (!connected, name, device.device_id.as_str(), row)
         })
         .collect();
-    rows.sort_by(|a, b| (a.0, &a.1, &a.2).cmp(&(b.0, &b.1, &b.2)));
+    rows.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
     rows.into_iter().map(|(_, _, _, row)| row).collect()
 }
 
 /// One node's row, or none when it is unknown.
 pub fn node_row_of(core: &Core, id: &str, viewer: &Session) -> Option<Value> {
     let pairing = core.pairing();
-    pairing.node_devices().any(|device| device.device_id == id).then(|| node_row(core, &pairing, id, viewer))
+    let device = pairing.device(id).filter(|device| device.has_role(Role::Node))?;
+    Some(node_row(core, &pairing, device, viewer))
 }
 
-fn node_row(core: &Core, pairing: &Pairing, id: &str, viewer: &Session) -> Value {
+fn node_row(core: &Core, pairing: &Pairing, device: &DeviceRecord, viewer: &Session) -> Value {
+    let id = device.device_id.as_str();
     let session = core.registry.node(id);
     let node = session.as_ref().and_then(|session| session.node.as_ref());
     let record = pairing.surface(id);
     let pending = pairing.pending_surface_of(id);
-    let device = pairing.node_devices().find(|device| device.device_id == id);
     let client = session
         .as_ref()
         .map(|session| &session.client)
         .or(record.map(|record| &record.client))
-        .or(device.map(|device| &device.client));
+        .unwrap_or(&device.client);
     let state = match (record, pending) {
         (Some(_), Some(_)) => "pending-reapproval",
         (Some(_), None) => "approved",
@@ -220,17 +250,15 @@ fn node_row(core: &Core, pairing: &Pairing, id: &str, viewer: &Session) -> Value
         }
     };
     put("nodeId", Some(id.into()));
-    if let Some(client) = client {
-        let label = record.and_then(|record| record.label.as_deref());
-        let name = label.or(client.display_name.as_deref()).unwrap_or(&client.id);
-        put("displayName", Some(name.into()));
-        put("platform", Some(client.platform.as_str().into()));
-        put("version", Some(client.version.as_str().into()));
-        put("clientId", Some(client.id.as_str().into()));
-        put("clientMode", Some(client.mode.as_str().into()));
-        put("deviceFamily", client.device_family.as_deref().map(Value::from));
-        put("modelIdentifier", client.model_identifier.as_deref().map(Value::from));
-    }
+    let label = record.and_then(|record| record.label.as_deref());
+    let name = label.or(client.display_name.as_deref()).unwrap_or(&client.id);
+    put("displayName", Some(name.into()));
+    put("platform", Some(client.platform.as_str().into()));
+    put("version", Some(client.version.as_str().into()));
+    put("clientId", Some(client.id.as_str().into()));
+    put("clientMode", Some(client.mode.as_str().into()));
+    put("deviceFamily", client.device_family.as_deref().map(Value::from));
+    put("modelIdentifier", client.model_identifier.as_deref().map(Value::from));
     put("caps", Some(json!(sorted(&surface.caps))));
     put("commands", Some(json!(sorted(&surface.commands))));
     put("permissions", surface.permissions.as_ref().map(|permissions| json!(permissions)));
