@@ -7,6 +7,7 @@ use super::{Core, methods_approvals, methods_node, methods_pairing, methods_poli
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub enum Access {
 pub enum Reply {
     /// The answer.
     Now(Value),
+    /// The answer, written already.
+    Written(Box<RawValue>),
     /// Somebody else answers when it is done.
     Later,
 }
@@ -125,6 +128,7 @@ pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -
     };
     match result {
         Ok(Reply::Now(payload)) => session.send(frame::response_ok(&request.id, &payload)),
+        Ok(Reply::Written(payload)) => session.send(frame::response_ok(&request.id, &payload)),
         Ok(Reply::Later) => {}
         Err(error) => session.send(frame::response_error(&request.id, &error)),
     }

@@ -158,10 +158,8 @@ pub struct Core {
     next_session: AtomicU64,
     /// What was last told of [`Pairing::is_failing`].
     told_failing: AtomicBool,
-    /// The presence list has changed since it was told, and somebody is about to tell it.
+    /// The presence list has changed since it was told.
     presence_waits: AtomicBool,
-    /// When it was told last.
-    presence_told: Mutex<Option<Instant>>,
     stopping: AtomicBool,
     stop: Wake,
 }
@@ -302,7 +300,6 @@ impl Gateway {
             next_session: AtomicU64::new(1),
             told_failing: AtomicBool::new(false),
             presence_waits: AtomicBool::new(false),
-            presence_told: Mutex::default(),
             stopping: AtomicBool::new(false),
             stop: Wake::new().map_err(GatewayError::System)?,
         });
