@@ -49,9 +49,10 @@ pub fn figures(samples: &impl Fn(usize) -> usize) -> Outcome<Vec<Figure>> {
 /// A gateway with so many peers, beside one with a single node at the same time.
 fn round(nodes: usize, operators: usize, lone: &Crowd, samples: &impl Fn(usize) -> usize) -> Outcome<Vec<Figure>> {
     let crowd = Crowd::gather(nodes, operators)?;
-    let peers = match operators {
-        0 => format!("{nodes} nodes"),
-        more => format!("{nodes} nodes, {more} operators"),
+    let peers = match (nodes, operators) {
+        (1, 0) => "1 node".to_owned(),
+        (_, 0) => format!("{nodes} nodes"),
+        _ => format!("{nodes} nodes, {operators} operators"),
     };
     let (mut operator, mut lone_operator) = (crowd.server.operator()?, lone.server.operator()?);
     let mut lists = Vec::new();
@@ -102,7 +103,8 @@ impl Crowd {
         prepared.write("devices/paired.json", &by_id(device_record).into())?;
         prepared.write("nodes/paired.json", &by_id(surface_record).into())?;
         let server = Arc::new(prepared.spawn("gateway", &["run"])?);
-        drop(server.operator()?);
+        // What the first peer of a kind costs is not what each costs.
+        drop((server.operator()?, keys.first().map(|key| connect(&server, key)).transpose()?));
         let before = resident_kib(server.pid())?;
 
         let id = keys.first().map(DeviceKey::id);
