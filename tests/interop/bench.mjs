@@ -1,8 +1,11 @@
 // The same client against the official product and ours, in one run: how long what an operator does takes, and what it weighs.
+// Beside them stands the floor: that client against a server that answers at once and does nothing.
 // Prints one table; fails only when a call fails. `node bench.mjs`; starts and ends everything itself.
+import { fork } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { WebSocket } from "ws";
+import { WebSocket, WebSocketServer } from "ws";
 import { gateway, home, node, sleep, stop, stopAll, until } from "./peers.mjs";
 
 const CONNECTS = 20;
@@ -17,6 +20,7 @@ const PAGE_KIB = 4;
 const MAX_FRAME = 32 * 1024 * 1024;
 const KINDS = ["official", "ours"];
 const SCOPES = ["operator.read", "operator.write", "operator.admin", "operator.approvals", "operator.pairing"];
+const ANSWERS_AT_ONCE = "--answer-at-once";
 for (const name of ["SIGINT", "SIGTERM"]) process.on(name, () => stopAll().finally(() => process.exit(1)));
 
 /** Milliseconds that each of `count` calls takes, one after the other. */
@@ -117,53 +121,81 @@ async function begin(kind) {
   return { kind, peer, host, url, token, cold, which, run: () => invoke("system.run", { command: ["/bin/true"] }) };
 }
 
+/** The server of the floor, in a process of its own. */
+async function floor() {
+  const child = fork(import.meta.filename, [ANSWERS_AT_ONCE]);
+  const [port] = await once(child, "message");
+  const url = `ws://127.0.0.1:${port}`;
+  const { request } = await dial(url, "", SCOPES);
+  return { child, url, token: "", which: () => request("node.invoke", { command: "system.which", params: { bins: ["sh"] } }) };
+}
+
+function answerAtOnce() {
+  process.on("disconnect", () => process.exit());
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false });
+  server.on("listening", () => process.send(server.address().port));
+  server.on("connection", (socket) => {
+    socket.send(JSON.stringify({ type: "event", event: "connect.challenge", payload: {} }));
+    socket.on("message", (data) => socket.send(JSON.stringify({ type: "res", id: JSON.parse(data).id, ok: true, payload: {} })));
+  });
+}
+
 /**
- * What `measured` gives for each product, a `TURNS`th of `count` at a time: they take turns, so that what else this machine does
- * meets both.
+ * What `measured` gives for each peer, a `TURNS`th of `count` at a time: they take turns, so that what else this machine does
+ * meets all.
  */
-async function both(count, call, measured = times) {
-  const all = products.map(() => []);
+async function each(peers, count, call, measured = times) {
+  const all = peers.map(() => []);
   for (let turn = 0; turn < TURNS; turn += 1) {
-    for (const [at, product] of products.entries()) all[at].push(...(await measured(count / TURNS, () => call(product))));
+    for (const [at, product] of peers.entries()) all[at].push(...(await measured(count / TURNS, () => call(product))));
   }
   return all.map((values) => values.sort((a, b) => a - b));
 }
 
-const products = [];
 async function measure() {
+  const products = [];
   for (const kind of KINDS) products.push(await begin(kind));
-  await both(WARM, ({ which }) => which());
-  await both(WARM, ({ run }) => run());
-  const connects = await both(CONNECTS, async ({ url, token }) => (await dial(url, token, ["operator.read"])).stop());
-  const sequential = await both(SEQUENTIAL, ({ which }) => which());
-  const piled = await both(TOGETHER, ({ which }) => which(), together);
-  const runs = await both(RUNS, ({ run }) => run());
+  const idle = await floor();
+  const all = [...products, idle];
+  await each(all, WARM, ({ which }) => which());
+  await each(products, WARM, ({ run }) => run());
+  const connects = await each(all, CONNECTS, async ({ url, token }) => (await dial(url, token, ["operator.read"])).stop());
+  const sequential = await each(all, SEQUENTIAL, ({ which }) => which());
+  const piled = await each(all, TOGETHER, ({ which }) => which(), together);
+  const runs = await each(products, RUNS, ({ run }) => run());
+  idle.child.kill();
   await sleep(IDLE_MS); // what is resident after this much idling
   const gateways = products.map(({ peer }) => resident(peer));
   const nodes = products.map(({ host }) => resident(host));
-  return { connects, sequential, piled, runs, gateways, nodes };
+  return { colds: products.map(({ cold }) => cold), connects, sequential, piled, runs, gateways, nodes };
 }
-const { connects, sequential, piled, runs, gateways, nodes } = await measure().finally(stopAll);
 
-const at = (share, all) => all.map((sorted) => percentile(sorted, share));
-const rate = (elapsed) => (TOGETHER * 1000) / elapsed.reduce((sum, each) => sum + each);
-const rows = [
-  ["gateway, cold start to hello-ok", "ms", products.map(({ cold }) => cold)],
-  ["operator, connect to hello-ok, p50", "ms", at(50, connects)],
-  ["system.which, sequential, p50", "ms", at(50, sequential)],
-  ["system.which, sequential, p99", "ms", at(99, sequential)],
-  [`system.which, ${IN_FLIGHT} in flight`, "calls/s", piled.map(rate)],
-  ["system.run /bin/true, p50", "ms", at(50, runs)],
-  ["system.run /bin/true, p99", "ms", at(99, runs)],
-  ["gateway, resident", "MiB", gateways.map(({ alone }) => alone)],
-  ["gateway with its children, resident", "MiB", gateways.map(({ group }) => group)],
-  ["node, resident", "MiB", nodes.map(({ alone }) => alone)],
-  ["node with its children, resident", "MiB", nodes.map(({ group }) => group)],
-];
-const cell = (value) => value.toFixed(value < 10 ? 2 : 0).padStart(12);
-console.log(`${"".padEnd(40)}${"official".padStart(12)}${"ours".padStart(12)}${"ratio".padStart(10)}  unit`);
-for (const [name, unit, [official, ours]] of rows) {
-  const ratio = unit === "calls/s" ? ours / official : official / ours;
-  console.log(`${name.padEnd(40)}${cell(official)}${cell(ours)}${`${ratio.toFixed(0)} ×`.padStart(10)}  ${unit}`);
+function print({ colds, connects, sequential, piled, runs, gateways, nodes }) {
+  const at = (share, all) => all.map((sorted) => percentile(sorted, share));
+  const rate = (elapsed) => (TOGETHER * 1000) / elapsed.reduce((sum, each) => sum + each);
+  const rows = [
+    ["gateway, cold start to hello-ok", "ms", colds],
+    ["operator, connect to hello-ok, p50", "ms", at(50, connects)],
+    ["system.which, sequential, p50", "ms", at(50, sequential)],
+    ["system.which, sequential, p99", "ms", at(99, sequential)],
+    [`system.which, ${IN_FLIGHT} in flight`, "calls/s", piled.map(rate)],
+    ["system.run /bin/true, p50", "ms", at(50, runs)],
+    ["system.run /bin/true, p99", "ms", at(99, runs)],
+    ["gateway, resident", "MiB", gateways.map(({ alone }) => alone)],
+    ["gateway with its children, resident", "MiB", gateways.map(({ group }) => group)],
+    ["node, resident", "MiB", nodes.map(({ alone }) => alone)],
+    ["node with its children, resident", "MiB", nodes.map(({ group }) => group)],
+  ];
+  const cell = (value) => (value?.toFixed(value < 10 ? 2 : 0) ?? "-").padStart(12);
+  console.log(`${"".padEnd(40)}${"official".padStart(12)}${"ours".padStart(12)}${"floor".padStart(12)}${"ratio".padStart(10)}  unit`);
+  for (const [name, unit, [official, ours, least]] of rows) {
+    const ratio = unit === "calls/s" ? ours / official : official / ours;
+    console.log(`${name.padEnd(40)}${cell(official)}${cell(ours)}${cell(least)}${`${ratio.toFixed(0)} ×`.padStart(10)}  ${unit}`);
+  }
 }
-process.exit(0);
+
+if (process.argv[2] === ANSWERS_AT_ONCE) answerAtOnce();
+else {
+  print(await measure().finally(stopAll));
+  process.exit(0);
+}
