@@ -34,11 +34,11 @@ lint: ## formatting, clippy with warnings as errors, the house rules, and that t
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh && echo "shellcheck: clean"; \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor (BENCH=--json for machines, --exec for commands only)
+bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor, and up to 5000 peers (BENCH=--json, --quick, --exec or --scale)
 	$(CARGO) bench --locked --bench wire -- $(BENCH)
 
-interop: build ## the official product (npm): client, CLI, node host and exec-host client against ours
-	OPENCLAW_BIN=$(OPENCLAW) scripts/interop.sh
+interop: build ## the official product (npm): client, CLI, node host and exec-host client against ours (BENCH=1: how fast and how large both are, instead)
+	OPENCLAW_BIN=$(OPENCLAW) BENCH=$(BENCH) scripts/interop.sh
 
 check-macos: ## from Linux: lint, compile and link for both Apple targets (STEPS="clippy build …")
 	scripts/check-macos.sh $(STEPS)

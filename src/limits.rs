@@ -30,6 +30,8 @@ pub const PEERS_TOTAL: usize = 8_192;
 pub const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// `tick` events (`policy.tickIntervalMs`). spec: gateway §2
 pub const TICK_INTERVAL: Duration = Duration::from_secs(30);
+/// The presence list goes out no more often than this. ours
+pub const PRESENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long we read and discard after our close frame. spec: gateway §2 "Close grace"
 pub const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Bytes we read and discard after our close frame: what is still to come of a frame that was too large. ours
@@ -75,8 +77,8 @@ pub const INVOKES_TOTAL: usize = 4_096;
 pub const PAIRING_PENDING: usize = 64;
 /// Pending device requests are forgotten after this. spec: exec g.7
 pub const PAIRING_PENDING_TTL: Duration = Duration::from_secs(300);
-/// Paired devices on record. ours
-pub const PAIRED_DEVICES: usize = 4_096;
+/// Paired devices on record: as many as can be connected. ours
+pub const PAIRED_DEVICES: usize = PEERS_TOTAL;
 /// Commands, caps or permissions that one node may declare. ours
 pub const DECLARED_NAMES: usize = 256;
 /// Bytes of a name that a peer declares (display name, command, cap). ours
@@ -194,8 +196,8 @@ pub const APPROVAL_WAITERS: usize = 16;
 
 // ---- state ----
 
-/// Bytes of a document of ours (approvals, config, devices). ours, A139
-pub const DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a document of ours (approvals, config, devices): [`PAIRED_DEVICES`] of 2 KiB. ours, A139
+pub const DOCUMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of a token or key file. ours
 pub const SECRET_FILE_BYTES: u64 = 64 * 1024;
 /// How long we wait for another writer's lock on a document. ours

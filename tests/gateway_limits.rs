@@ -368,3 +368,29 @@ fn the_presence_rows_have_what_the_original_shows() {
     assert_eq!((&node["roles"], &node["instanceId"]), (&json!(["node"]), &json!(id)));
     assert!(node.get("scopes").is_none(), "{node}");
 }
+
+/// A crowd that comes at once is told in a few lists, not in one for each; the last one has everybody.
+#[test]
+fn presence_is_told_at_most_once_a_second() {
+    let gateway = Gateway::new();
+    let mut owner = gateway.owner();
+    let rows = |frame: &Value| frame["payload"]["presence"].as_array().unwrap().len();
+    let all = |count: usize| move |frame: &Value| frame["event"] == "presence" && rows(frame) == 2 + count;
+    let started = Instant::now();
+    let crowd: Vec<Client> = (0..30).map(|_| Client::login(&gateway, &Connect::cli(&["operator.read"]))).collect();
+    let last = owner.take("everybody", all(crowd.len()));
+    let waiting = owner.waiting().filter(|frame| frame["event"] == "presence");
+    let told = 1 + waiting
+        .inspect(|frame| {
+            assert!(frame["stateVersion"]["presence"].as_u64() < last["stateVersion"]["presence"].as_u64())
+        })
+        .count();
+    // The first at once, then one for each second that has passed.
+    assert!(
+        told <= 3 + usize::try_from(started.elapsed().as_secs()).unwrap(),
+        "{told} lists in {:?}",
+        started.elapsed()
+    );
+    drop(crowd);
+    owner.take("nobody", all(0));
+}

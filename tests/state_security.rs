@@ -791,3 +791,18 @@ fn state_directories_are_found_from_home() {
         variables(&[("OPENCLAW_GATEWAY_PORT", "1"), ("OPENCLAW_STATE_DIR", ""), ("OPENCLAW_X", "")]).unwrap();
     assert_eq!((environment.gateway_port, environment.state_dir), (Some(1), None));
 }
+
+/// A document never grows to what could not be read again.
+#[test]
+fn a_document_that_would_be_too_large_is_not_written() {
+    let scratch = Scratch::new();
+    let path = scratch.state().documents().join("devices.json");
+    let store = Store::<BTreeMap<String, String>>::new(path);
+    store.update(|all| all.insert("a".to_owned(), "b".to_owned())).unwrap();
+    let half = "x".repeat(usize::try_from(limits::DOCUMENT_BYTES / 2).unwrap());
+    let add = |name: &str| store.update(|all| drop(all.insert(name.to_owned(), half.clone())));
+    let error = ["c", "d"].into_iter().find_map(|name| add(name).err()).unwrap();
+    assert!(error.to_string().contains("larger than"), "{error}");
+    let kept = store.load().unwrap();
+    assert!(kept["a"] == "b" && kept["c"] == half && !kept.contains_key("d"));
+}

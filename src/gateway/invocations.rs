@@ -385,9 +385,10 @@ fn remember_run(invocation: &Invocation, left: Duration) {
     }
 }
 
-/// The one timer thread: deadlines, repeated questions, approvals, ticks. It never blocks, since no push does.
+/// The one timer thread: deadlines, repeated questions, approvals, presence, ticks. It never blocks, since no push does.
 pub fn timer(core: &Arc<Core>) {
     let mut next_tick = Instant::now() + limits::TICK_INTERVAL;
+    let mut next_presence = Instant::now();
     loop {
         let mut inner = core.invocations.inner();
         if inner.stopped {
@@ -406,11 +407,14 @@ pub fn timer(core: &Arc<Core>) {
                 Task::Ask(invocation) => ask.push(*invocation),
             }
         }
-        if timed_out.is_empty() && ask.is_empty() && now < next_tick {
+        // Read under the lock, as the approvals below: what changes now wakes the wait.
+        let presence = core.presence_waits.load(Ordering::SeqCst).then_some(next_presence);
+        let presence_is_due = presence.is_some_and(|at| at <= now);
+        if timed_out.is_empty() && ask.is_empty() && now < next_tick && !presence_is_due {
             // Under the lock, so that a record that begins now is seen here or wakes the wait.
             let approvals = core.approvals.look(core);
             let due = inner.due.first_key_value().map(|(due, _)| due.0);
-            let until = [approvals, due].into_iter().flatten().fold(next_tick, Instant::min);
+            let until = [approvals, due, presence].into_iter().flatten().fold(next_tick, Instant::min);
             inner.watched = Some(until);
             let left = until.saturating_duration_since(now);
             drop(core.invocations.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner));
@@ -424,6 +428,10 @@ pub fn timer(core: &Arc<Core>) {
         }
         for invocation in ask {
             core.invocations.dispatch(invocation);
+        }
+        if presence_is_due {
+            registry::tell_presence(core);
+            next_presence = Instant::now() + limits::PRESENCE_INTERVAL;
         }
         if now >= next_tick {
             next_tick = now + limits::TICK_INTERVAL;

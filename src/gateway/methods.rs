@@ -9,6 +9,7 @@ use super::{
 use crate::protocol::error::WireError;
 use crate::protocol::frame::{self, Request};
 use crate::protocol::schema::{Kind, Member, may};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub enum Access {
 pub enum Reply {
     /// The answer.
     Now(Value),
+    /// The answer, written already.
+    Written(Box<RawValue>),
     /// Somebody else answers when it is done.
     Later,
 }
@@ -132,6 +135,7 @@ pub fn handle(core: &Arc<Core>, session: &Arc<Session>, request: &Request<'_>) -
     };
     match result {
         Ok(Reply::Now(payload)) => session.send(frame::response_ok(&request.id, &payload)),
+        Ok(Reply::Written(payload)) => session.send(frame::response_ok(&request.id, &payload)),
         Ok(Reply::Later) => {}
         Err(error) => session.send(frame::response_error(&request.id, &error)),
     }

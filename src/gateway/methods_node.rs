@@ -14,9 +14,9 @@ use crate::protocol::node::{NodeError, name};
 use crate::protocol::schema::{Kind, Member, may, need};
 use crate::protocol::strict;
 use crate::sys::clock::{self, Now};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -25,8 +25,13 @@ use std::time::{Duration, Instant};
 /// `node.list {}`
 pub fn list(call: &Call<'_>) -> Result<Reply, WireError> {
     call.params(&[])?;
-    let nodes = registry::node_rows(call.core, call.session);
-    Ok(Reply::Now(json!({"ts": clock::wall_ms(), "nodes": nodes})))
+    #[derive(Serialize)]
+    struct List {
+        ts: i64,
+        nodes: Vec<Box<RawValue>>,
+    }
+    let list = List { ts: clock::wall_ms(), nodes: registry::node_rows(call.core, call.session) };
+    to_raw_value(&list).map(Reply::Written).map_err(|error| WireError::unavailable(error.to_string()))
 }
 
 /// `node.describe {nodeId}`
@@ -34,7 +39,7 @@ pub fn describe(call: &Call<'_>) -> Result<Reply, WireError> {
     let params = call.params(&[need("nodeId", Kind::Text(1))])?;
     let id = params.get("nodeId").and_then(Value::as_str).unwrap_or_default();
     let row = registry::node_row_of(call.core, id, call.session);
-    let Some(Value::Object(mut row)) = row else { return Err(WireError::invalid("unknown nodeId")) };
+    let Some(mut row) = row else { return Err(WireError::invalid("unknown nodeId")) };
     row.insert("ts".to_owned(), clock::wall_ms().into());
     Ok(Reply::Now(Value::Object(row)))
 }

@@ -161,6 +161,8 @@ pub struct Core {
     next_session: AtomicU64,
     /// What was last told of [`Pairing::is_failing`].
     told_failing: AtomicBool,
+    /// The presence list has changed since it was told.
+    presence_waits: AtomicBool,
     stopping: AtomicBool,
     stop: Wake,
 }
@@ -301,6 +303,7 @@ impl Gateway {
             started: Instant::now(),
             next_session: AtomicU64::new(1),
             told_failing: AtomicBool::new(false),
+            presence_waits: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Wake::new().map_err(GatewayError::System)?,
         });

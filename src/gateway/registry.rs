@@ -1,14 +1,15 @@
 //! Who is connected, and telling them.
 
-use super::pairing::Pairing;
+use super::pairing::{DeviceRecord, Pairing};
 use super::scope::{self, Role};
 use super::session::Session;
 use super::{Core, event};
 use crate::protocol::frame::{self, StateVersion};
 use crate::sys::clock;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -79,9 +80,11 @@ impl Registry {
 
     /// Sends an event to every operator with `scope` (none = to everybody), numbered per connection.
     pub fn broadcast<P: Serialize>(&self, name: &str, payload: &P, scope: Option<&str>, version: Option<StateVersion>) {
+        // Written once: a presence list has a row for each peer, and goes to each operator.
+        let Ok(payload) = to_raw_value(payload) else { return };
         for session in self.sessions() {
             if scope.is_none_or(|scope| session.may(scope)) {
-                session.outbox.numbered(|seq| frame::broadcast(name, payload, seq, version));
+                session.outbox.numbered(|seq| frame::broadcast(name, &payload, seq, version));
             }
         }
     }
@@ -120,9 +123,19 @@ pub fn tell_health(core: &Core) {
     }
 }
 
-/// Tells those who may look that the presence list has changed.
+/// The presence list has changed: the timer tells those who may look, at once or as soon as
+/// [`crate::limits::PRESENCE_INTERVAL`] allows. Told for each change, a thousand nodes that come back together would
+/// be a million rows for each operator.
 pub fn presence_changed(core: &Core) {
     tell_health(core);
+    if !core.presence_waits.swap(true, Ordering::SeqCst) {
+        core.invocations.wake_timer();
+    }
+}
+
+/// Tells those who may look who is connected now.
+pub fn tell_presence(core: &Core) {
+    core.presence_waits.store(false, Ordering::SeqCst);
     let payload = json!({"presence": presence(core)});
     core.registry.broadcast(event::PRESENCE, &payload, Some(scope::READ), Some(core.registry.version()));
 }
@@ -170,39 +183,42 @@ fn presence_row(session: &Session) -> Value {
 
 /// Every node that is paired or connected. Source: spec gateway §5 "node.list / node.describe row".
 /// What waits for approval is shown to those who may approve.
-pub fn node_rows(core: &Core, viewer: &Session) -> Vec<Value> {
+pub fn node_rows(core: &Core, viewer: &Session) -> Vec<Box<RawValue>> {
     let pairing = core.pairing();
-    let ids: BTreeSet<String> = pairing.node_devices().map(|device| device.device_id.clone()).collect();
-    let mut rows: Vec<(bool, String, String, Value)> = ids
-        .into_iter()
-        .map(|id| {
-            let row = node_row(core, &pairing, &id, viewer);
-            let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let connected = row.get("connected") == Some(&Value::Bool(true));
-            (!connected, text("displayName").to_lowercase(), id, row)
-        })
-        .collect();
-    rows.sort_by(|a, b| (a.0, &a.1, &a.2).cmp(&(b.0, &b.1, &b.2)));
-    rows.into_iter().map(|(_, _, _, row)| row).collect()
+    let rows = pairing.node_devices().filter_map(|device| node_row(core, &pairing, device, viewer).ok());
+    let mut rows: Vec<(NodeOrder, Box<RawValue>)> = rows.collect();
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// One node's row, or none when it is unknown.
-pub fn node_row_of(core: &Core, id: &str, viewer: &Session) -> Option<Value> {
+pub fn node_row_of(core: &Core, id: &str, viewer: &Session) -> Option<Map<String, Value>> {
     let pairing = core.pairing();
-    pairing.node_devices().any(|device| device.device_id == id).then(|| node_row(core, &pairing, id, viewer))
+    let device = pairing.device(id).filter(|device| device.has_role(Role::Node))?;
+    let (_, row) = node_row(core, &pairing, device, viewer).ok()?;
+    serde_json::from_str(row.get()).ok()
 }
 
-fn node_row(core: &Core, pairing: &Pairing, id: &str, viewer: &Session) -> Value {
+/// Connected nodes first, then by name, then by id.
+type NodeOrder = (bool, String, String);
+
+/// Written member by member: as a [`Value`] each, a thousand rows take several times as long.
+fn node_row(
+    core: &Core,
+    pairing: &Pairing,
+    device: &DeviceRecord,
+    viewer: &Session,
+) -> Result<(NodeOrder, Box<RawValue>), serde_json::Error> {
+    let id = device.device_id.as_str();
     let session = core.registry.node(id);
     let node = session.as_ref().and_then(|session| session.node.as_ref());
     let record = pairing.surface(id);
     let pending = pairing.pending_surface_of(id);
-    let device = pairing.node_devices().find(|device| device.device_id == id);
     let client = session
         .as_ref()
         .map(|session| &session.client)
         .or(record.map(|record| &record.client))
-        .or(device.map(|device| &device.client));
+        .unwrap_or(&device.client);
     let state = match (record, pending) {
         (Some(_), Some(_)) => "pending-reapproval",
         (Some(_), None) => "approved",
@@ -213,50 +229,52 @@ fn node_row(core: &Core, pairing: &Pairing, id: &str, viewer: &Session) -> Value
         Some(node) => node.effective(),
         None => record.map(|record| record.surface.clone()).unwrap_or_default(),
     };
-    let mut row = Map::new();
-    let mut put = |key: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            row.insert(key.to_owned(), value);
-        }
-    };
-    put("nodeId", Some(id.into()));
-    if let Some(client) = client {
-        let label = record.and_then(|record| record.label.as_deref());
-        let name = label.or(client.display_name.as_deref()).unwrap_or(&client.id);
-        put("displayName", Some(name.into()));
-        put("platform", Some(client.platform.as_str().into()));
-        put("version", Some(client.version.as_str().into()));
-        put("clientId", Some(client.id.as_str().into()));
-        put("clientMode", Some(client.mode.as_str().into()));
-        put("deviceFamily", client.device_family.as_deref().map(Value::from));
-        put("modelIdentifier", client.model_identifier.as_deref().map(Value::from));
-    }
-    put("caps", Some(json!(sorted(&surface.caps))));
-    put("commands", Some(json!(sorted(&surface.commands))));
-    put("permissions", surface.permissions.as_ref().map(|permissions| json!(permissions)));
-    put("sessionHost", Some(false.into()));
-    put("approvalState", Some(state.into()));
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut text);
+    let mut row = serializer.serialize_map(None)?;
+    let label = record.and_then(|record| record.label.as_deref());
+    let name = label.or(client.display_name.as_deref()).unwrap_or(&client.id);
+    row.serialize_entry("nodeId", id)?;
+    row.serialize_entry("displayName", name)?;
+    row.serialize_entry("platform", &client.platform)?;
+    row.serialize_entry("version", &client.version)?;
+    row.serialize_entry("clientId", &client.id)?;
+    row.serialize_entry("clientMode", &client.mode)?;
+    put(&mut row, "deviceFamily", client.device_family.as_ref())?;
+    put(&mut row, "modelIdentifier", client.model_identifier.as_ref())?;
+    row.serialize_entry("caps", &sorted(&surface.caps))?;
+    row.serialize_entry("commands", &sorted(&surface.commands))?;
+    put(&mut row, "permissions", surface.permissions.as_ref())?;
+    row.serialize_entry("sessionHost", &false)?;
+    row.serialize_entry("approvalState", state)?;
     if let Some(pending) = pending.filter(|_| viewer.sees(id)) {
-        put("pendingRequestId", Some(pending.request_id.as_str().into()));
-        put("pendingDeclaredCaps", Some(json!(sorted(&pending.surface.caps))));
-        put("pendingDeclaredCommands", Some(json!(sorted(&pending.surface.commands))));
-        put("pendingDeclaredPermissions", pending.surface.permissions.as_ref().map(|map| json!(map)));
+        row.serialize_entry("pendingRequestId", &pending.request_id)?;
+        row.serialize_entry("pendingDeclaredCaps", &sorted(&pending.surface.caps))?;
+        row.serialize_entry("pendingDeclaredCommands", &sorted(&pending.surface.commands))?;
+        put(&mut row, "pendingDeclaredPermissions", pending.surface.permissions.as_ref())?;
     }
     if let (Some(session), Some(node)) = (&session, node) {
-        put("nodePluginTools", Some(json!([])));
-        put("pathEnv", node.path_env.as_deref().map(Value::from));
-        put("hostStats", node.live().host_stats.clone());
-        put("connectedAtMs", Some(session.connected_at_ms.into()));
-        put("lastConnectedAtMs", Some(session.connected_at_ms.into()));
+        row.serialize_entry("nodePluginTools", &[(); 0])?;
+        put(&mut row, "pathEnv", node.path_env.as_ref())?;
+        put(&mut row, "hostStats", node.live().host_stats.as_ref())?;
+        row.serialize_entry("connectedAtMs", &session.connected_at_ms)?;
+        row.serialize_entry("lastConnectedAtMs", &session.connected_at_ms)?;
     }
     let seen = record.map(|record| (record.last_seen_at_ms, record.last_seen_reason.as_str()));
     let seen = seen.or(session.as_ref().map(|session| (session.connected_at_ms, "connect")));
-    put("lastSeenAtMs", seen.map(|(at, _)| at.into()));
-    put("lastSeenReason", seen.map(|(_, reason)| reason.into()));
-    put("approvedAtMs", record.map(|record| record.approved_at_ms.into()));
-    put("paired", Some(true.into()));
-    put("connected", Some(session.is_some().into()));
-    Value::Object(row)
+    put(&mut row, "lastSeenAtMs", seen.map(|(at, _)| at))?;
+    put(&mut row, "lastSeenReason", seen.map(|(_, reason)| reason))?;
+    put(&mut row, "approvedAtMs", record.map(|record| record.approved_at_ms))?;
+    row.serialize_entry("paired", &true)?;
+    row.serialize_entry("connected", &session.is_some())?;
+    SerializeMap::end(row)?;
+    let row = RawValue::from_string(String::from_utf8(text).unwrap_or_default())?;
+    Ok(((session.is_none(), name.to_lowercase(), id.to_owned()), row))
+}
+
+/// A member that is left out when there is nothing to say.
+fn put<M: SerializeMap>(row: &mut M, key: &str, value: Option<impl Serialize>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| row.serialize_entry(key, &value))
 }
 
 fn sorted(names: &[String]) -> Vec<&str> {

@@ -250,9 +250,14 @@ pub fn secure_directory(directory: &Path) -> Result<(), StateError> {
 /// after a power failure.
 ///
 /// # Errors
-/// The system refused; the old bytes are still there and the temporary file is gone.
+/// Too large to be read again, or the system refused; the old bytes are still there and the temporary file is gone.
 pub fn replace(lock: &DocumentLock, bytes: &[u8]) -> Result<(), StateError> {
     let path = lock.document();
+    if bytes.len() as u64 > limits::DOCUMENT_BYTES {
+        // Written, it could never be read again.
+        let why = format!("it would be larger than {} bytes; remove what is not used any more", limits::DOCUMENT_BYTES);
+        return Err(StateError::io("write", path, std::io::Error::new(ErrorKind::FileTooLarge, why)));
+    }
     let parent = parent_of(path)?;
     remove_leftovers(path, parent);
     let temporary = parent.join(temporary_name(path));

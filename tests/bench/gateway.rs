@@ -1,12 +1,13 @@
-//! The release binary as a server in a throw-away state directory, and an operator's connection to it.
+//! The release binary as a server in a throw-away state directory, and connections to it.
 
 use crate::Outcome;
 use crate::floor::TRUE;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +27,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Of an operator's connection.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The shared secret of the throw-away gateway, which lives as long as this run.
-const TOKEN: &str = "bench-token-0123456789abcdef";
+pub const TOKEN: &str = "bench-token-0123456789abcdef";
 
 /// A directory that goes away with it.
 pub struct Scratch(PathBuf);
@@ -74,8 +75,22 @@ impl Server {
         self.child.id()
     }
 
-    /// A connection that has got its `hello-ok`; waits while the server is starting.
-    pub fn operator(&self) -> Outcome<Operator> {
+    /// An operator without a device, as the official command line connects; waits while the server is starting.
+    pub fn operator(&self) -> Outcome<Client> {
+        self.connect(|_| {
+            json!({
+                "minProtocol": 4,
+                "maxProtocol": 4,
+                "client": {"id": "cli", "version": "bench", "platform": std::env::consts::OS, "mode": "cli"},
+                "role": "operator",
+                "scopes": ["operator.read", "operator.write"],
+                "auth": {"token": TOKEN},
+            })
+        })
+    }
+
+    /// A connection that has got its `hello-ok`; `params` answers the challenge.
+    pub fn connect(&self, params: impl FnOnce(&Value) -> Value) -> Outcome<Client> {
         let started = Instant::now();
         let stream = loop {
             match TcpStream::connect(("127.0.0.1", self.prepared.port)) {
@@ -86,7 +101,7 @@ impl Server {
                 Err(_) => std::thread::sleep(RETRY),
             }
         };
-        Operator::connect(stream, self.prepared.port)
+        Client::connect(stream, self.prepared.port, params)
     }
 }
 
@@ -103,9 +118,13 @@ impl Prepared {
         Ok(Server { child: command.spawn()?, prepared: self })
     }
 
-    fn write(&self, name: &str, document: &Value) -> Outcome<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.state.path().join(name))?;
+    /// A document in the state directory.
+    pub fn write(&self, name: &str, document: &Value) -> Outcome<()> {
+        let path = self.state.path().join(name);
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         Ok(file.write_all(document.to_string().as_bytes())?)
     }
 }
@@ -160,34 +179,24 @@ impl Invocation {
     }
 }
 
-/// An operator without a device, as the official command line connects.
-pub struct Operator {
+/// A connection that has logged in.
+pub struct Client {
     socket: WebSocket<TcpStream>,
     calls: u64,
 }
 
-impl Operator {
-    fn connect(stream: TcpStream, port: u16) -> Outcome<Self> {
+impl Client {
+    fn connect(stream: TcpStream, port: u16, params: impl FnOnce(&Value) -> Value) -> Outcome<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         // The default buffer is zero-filled on every read, 128 KiB: our own work in the gateway's time.
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
         let url = format!("ws://127.0.0.1:{port}/");
         let (socket, _) = tungstenite::client::client_with_config(url, stream, Some(config))?;
-        let mut operator = Self { socket, calls: 0 };
-        operator.frame_of("event")?; // connect.challenge; without a device nothing of it is signed
-        operator.call(
-            "connect",
-            &json!({
-                "minProtocol": 4,
-                "maxProtocol": 4,
-                "client": {"id": "cli", "version": "bench", "platform": std::env::consts::OS, "mode": "cli"},
-                "role": "operator",
-                "scopes": ["operator.read", "operator.write"],
-                "auth": {"token": TOKEN},
-            }),
-        )?;
-        Ok(operator)
+        let mut client = Self { socket, calls: 0 };
+        let challenge = client.frame_of("event")?;
+        client.call("connect", &params(&serde_json::from_str(&challenge)?))?;
+        Ok(client)
     }
 
     /// The id of the one node that is connected with `system.run` approved; waits while it is joining.
@@ -238,10 +247,15 @@ impl Operator {
     }
 
     fn call(&mut self, method: &str, params: &Value) -> Outcome<Value> {
+        Ok(serde_json::from_str(&self.call_text(method, params)?)?)
+    }
+
+    /// One request; the text of its answer.
+    pub fn call_text(&mut self, method: &str, params: &Value) -> Outcome<String> {
         self.calls += 1;
         let id = self.calls.to_string();
         self.send(json!({"type": "req", "id": id, "method": method, "params": params}).to_string())?;
-        Ok(serde_json::from_str(&self.good_answer()?)?)
+        self.good_answer()
     }
 
     fn send_invoke(&mut self, call: &Invocation) -> Outcome<usize> {
@@ -252,8 +266,8 @@ impl Operator {
         ))
     }
 
-    /// Returns the bytes of the frame's text.
-    fn send(&mut self, frame: String) -> Outcome<usize> {
+    /// Sends a text frame; returns its bytes.
+    pub fn send(&mut self, frame: String) -> Outcome<usize> {
         let bytes = frame.len();
         self.socket.send(Message::text(frame))?;
         Ok(bytes)
@@ -266,8 +280,29 @@ impl Operator {
         if good { Ok(frame) } else { Err(format!("the gateway refused: {frame}").into()) }
     }
 
+    /// From now on a read waits until there is something.
+    pub fn wait_for_ever(&self) -> Outcome<()> {
+        Ok(self.socket.get_ref().set_read_timeout(None)?)
+    }
+
+    /// From now on a read takes what is there and does not wait.
+    pub fn never_wait(&self) -> Outcome<()> {
+        Ok(self.socket.get_ref().set_nonblocking(true)?)
+    }
+
+    /// Reads what has come, answers pings; false once the connection has ended.
+    pub fn discard(&mut self) -> bool {
+        loop {
+            match self.socket.read() {
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// The next frame of this type; events in between are passed over.
-    fn frame_of(&mut self, kind: &str) -> Outcome<String> {
+    pub fn frame_of(&mut self, kind: &str) -> Outcome<String> {
         let wanted = format!("\"type\":\"{kind}\"");
         loop {
             match self.socket.read()? {
@@ -276,6 +311,12 @@ impl Operator {
                 _ => {}
             }
         }
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.get_ref().as_fd()
     }
 }
 

@@ -4,14 +4,15 @@
 //! Each figure stands beside its floor, measured in the same run: what the machine needs for the
 //! same bytes over the same kinds of sockets, or for the same process, without any of our work.
 //!
-//! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples; `--exec` leaves out start-up, memory
-//! and relayed calls.
+//! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples and leaves out how all of it grows with
+//! the number of peers; `--scale` shows only that; `--exec` leaves out start-up, memory, relayed calls and growth.
 
 mod exec;
 mod floor;
 mod gateway;
+mod scale;
 
-use gateway::{Invocation, Operator, Scratch, Server};
+use gateway::{Client, Invocation, Scratch, Server};
 use openclaw::protocol::policy::Fence;
 use serde_json::{Value, json};
 use std::error::Error;
@@ -56,20 +57,21 @@ impl Figure {
 fn main() -> ExitCode {
     let mut json = false;
     let mut share = 1;
-    let mut is_whole = true;
+    let mut parts = Parts { gateway: true, exec: true, scale: true };
     for flag in std::env::args().skip(1) {
         match flag.as_str() {
             "--json" => json = true,
-            "--quick" => share = 10,
-            "--exec" => is_whole = false,
+            "--quick" => (share, parts.scale) = (10, false),
+            "--exec" => (parts.gateway, parts.scale) = (false, false),
+            "--scale" => (parts.gateway, parts.exec) = (false, false),
             "--bench" => {} // from cargo
             other => {
-                eprintln!("bench: unknown flag {other}; there are --json, --quick and --exec");
+                eprintln!("bench: unknown flag {other}; there are --json, --quick, --exec and --scale");
                 return ExitCode::from(2);
             }
         }
     }
-    match measure(share, is_whole) {
+    match measure(share, &parts) {
         Ok(figures) if json => {
             println!("{}", Value::from(figures.iter().map(as_json).collect::<Vec<_>>()));
             ExitCode::SUCCESS
@@ -85,10 +87,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// All figures, from a `share`th of the samples; or only those about running a command.
-fn measure(share: usize, is_whole: bool) -> Outcome<Vec<Figure>> {
+/// What is measured.
+struct Parts {
+    /// Start-up, memory, relayed calls.
+    gateway: bool,
+    /// Running commands.
+    exec: bool,
+    /// With many peers.
+    scale: bool,
+}
+
+/// The figures of these parts, from a `share`th of the samples.
+fn measure(share: usize, parts: &Parts) -> Outcome<Vec<Figure>> {
     let samples = |all: usize| (all / share).max(2);
     let mut figures = Vec::new();
+    if parts.gateway || parts.exec {
+        one_node(&samples, parts.gateway, &mut figures)?;
+    }
+    if parts.scale {
+        figures.extend(scale::figures(&samples)?);
+    }
+    Ok(figures)
+}
+
+/// With one operator and the app's own node.
+fn one_node(samples: &impl Fn(usize) -> usize, is_whole: bool, figures: &mut Vec<Figure>) -> Outcome<()> {
     if is_whole {
         let binary = std::fs::metadata(gateway::BINARY)?.len() as f64 / 1024.0;
         figures.push(Figure::new("release binary", "KiB", binary));
@@ -124,8 +147,8 @@ fn measure(share: usize, is_whole: bool) -> Outcome<Vec<Figure>> {
         let times = sample(samples(500), || operator.invoke(&run), || launcher.run(level))?;
         figures.push(median(format!("system.run and bare spawn, both fence {}, p50", level.word()), times));
     }
-    figures.extend(exec::figures(&samples)?);
-    Ok(figures)
+    figures.extend(exec::figures(samples)?);
+    Ok(())
 }
 
 /// From spawn with an empty state directory to the first `hello-ok`. Floor: start of a bare process.
@@ -179,7 +202,7 @@ fn resident_kib(pid: u32) -> Outcome<f64> {
 }
 
 /// Calls a second with [`IN_FLIGHT`] under way on one connection. Floor: the relay, equally full.
-fn in_flight(operator: &mut Operator, relay: &mut floor::Relay, call: &Invocation, count: usize) -> Outcome<Figure> {
+fn in_flight(operator: &mut Client, relay: &mut floor::Relay, call: &Invocation, count: usize) -> Outcome<Figure> {
     let (mut ours, mut floor) = (Duration::ZERO, Duration::ZERO);
     let each = count.div_ceil(TURNS);
     for _ in 0..TURNS {

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createHash, createPublicKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { createConnection, createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { GatewayClient } from "@openclaw/gateway-client";
 
@@ -103,6 +103,17 @@ export function freePort() {
   });
 }
 
+/** Waits until somebody listens on a port, without the pauses that a client makes between two tries. */
+export async function listening(port, ms = READY_MS) {
+  const deadline = Date.now() + ms;
+  const tried = () =>
+    new Promise((done) => {
+      const socket = createConnection(port, "127.0.0.1");
+      socket.once("connect", () => done(socket.destroy())).once("error", () => done());
+    });
+  while (!(await tried()) && Date.now() < deadline) await sleep(1);
+}
+
 /** Runs the official CLI to its end: `{code, stdout, stderr, ms}`. */
 export function cli(args, homePath, more = {}) {
   const began = Date.now();
@@ -186,7 +197,7 @@ export async function gateway(kind) {
   writeFileSync(file, `${JSON.stringify(config)}\n`, { mode: 0o600 });
   const peer = start(kind, ["gateway", "run"], path, { OPENCLAW_CONFIG_PATH: file });
   const url = `ws://127.0.0.1:${port}`;
-  const connected = operator(url, token, ["operator.read"]);
+  const connected = listening(port).then(() => operator(url, token, ["operator.read"]));
   const first = await Promise.race([connected, peer.exit]);
   if (!first.stop) throw new Error(`${peer.name} ended (${JSON.stringify(first)}):\n${log(peer)}`);
   first.stop();
