@@ -245,6 +245,8 @@ struct SmallDisk {
     shell: Child,
     answers: BufReader<std::process::ChildStdout>,
     state: PathBuf,
+    /// Process id of the gateway that runs there.
+    gateway: Option<String>,
 }
 
 impl SmallDisk {
@@ -260,7 +262,7 @@ impl SmallDisk {
             .spawn()
             .ok()?;
         let answers = BufReader::new(shell.stdout.take().unwrap());
-        let mut disk = Self { shell, answers, state };
+        let mut disk = Self { shell, answers, state, gateway: None };
         let mount =
             format!("mount -t tmpfs -o size=256k,mode=700 tmpfs {} && echo yes || echo no", disk.state.display());
         (disk.say(&mount)? == "yes").then_some(disk)
@@ -283,7 +285,7 @@ impl SmallDisk {
     }
 
     /// Starts a gateway in there and waits for its port.
-    fn gateway(&mut self, port: u16) -> String {
+    fn gateway(&mut self, port: u16) {
         let command = openclaw(&self.state);
         let program = command.get_program().to_str().unwrap().to_owned();
         let state = self.state.display();
@@ -292,14 +294,21 @@ impl SmallDisk {
                 "OPENCLAW_STATE_DIR={state} {program} gateway --port {port} >/dev/null 2>>{state}.log & echo $!"
             ))
             .unwrap();
+        self.gateway = Some(pid);
         wait_until("the gateway on the small disk", || TcpStream::connect(("127.0.0.1", port)).ok());
-        pid
+    }
+
+    /// Ends the gateway that runs there.
+    fn stop(&mut self) {
+        if let Some(pid) = self.gateway.take() {
+            let _ = self.say(&format!("kill {pid}; wait {pid}"));
+        }
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.say("kill $(jobs -p) 2>/dev/null");
+        self.stop();
         drop(self.shell.stdin.take());
         drop(self.shell.wait());
     }
@@ -322,7 +331,7 @@ fn a_full_disk_loses_nothing() {
     let config = json!({"gateway": {"mode": "local", "auth": {"mode": "token", "token": TOKEN}}});
     disk.say(&format!("umask 077; echo '{config}' > {state}/openclaw.json"));
     let port = free_port();
-    let pid = disk.gateway(port);
+    disk.gateway(port);
     let node = |device: &Device| Connect::node(device, &Surface::linux(&["system.which"]));
     let (first, second) = (Device::new(), Device::new());
     let mut owner = client(port);
@@ -342,7 +351,7 @@ fn a_full_disk_loses_nothing() {
     disk.say(&format!("rm {state}/fill"));
     client(port).connect(&node(&second)).unwrap();
     assert_eq!(owner.request("health", json!({})).unwrap()["ok"], true);
-    disk.say(&format!("kill {pid}; wait {pid}"));
+    disk.stop();
     let port = free_port();
     disk.gateway(port);
     let mut owner = client(port);
