@@ -62,6 +62,12 @@ impl Script {
     }
 }
 
+/// Whether a node tells something of itself, as after each login.
+pub fn is_of_itself(frame: &Value) -> bool {
+    frame["params"]["event"] == "node.host.stats"
+        || ["node.skills.update", "node.pluginTools.update"].iter().any(|method| frame["method"] == *method)
+}
+
 impl Seat {
     pub fn send(&self, frame: &Value) {
         self.0.outbox().text(frame.to_string(), Kind::Must);
@@ -101,7 +107,7 @@ impl Seat {
     /// The next request of a node, acknowledged; what it says of its machine is passed over.
     pub fn request(&mut self) -> (String, Value) {
         let mut frame = self.read().unwrap();
-        while frame["params"]["event"] == "node.host.stats" || frame["method"].as_str().unwrap().ends_with(".update") {
+        while is_of_itself(&frame) {
             frame = self.read().unwrap();
         }
         self.send(&json!({"type": "res", "id": frame["id"], "ok": true, "payload": {"ok": true}}));
