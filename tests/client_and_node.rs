@@ -30,7 +30,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support_node::{PATIENCE, Script, Seat, TOKEN, credentials, is_of_itself};
 
 struct Scratch(PathBuf);
@@ -427,9 +427,9 @@ fn sec_a57_malformed_parameters_are_refused_and_the_node_stays() {
 
 #[cfg(target_os = "linux")]
 fn wait_for(what: &str, mut seen: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !seen() {
-        assert!(Instant::now() < deadline, "{what}");
+        assert!(std::time::Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
