@@ -1,6 +1,7 @@
 //! Bytes to messages and back, blocking: WebSocket peer, JSON line, Unix-socket lease.
 
 pub mod accept;
+pub mod code_identity;
 pub mod http;
 pub mod lease;
 pub mod line;
