@@ -48,8 +48,9 @@ choose_identity() {
     identity=${SIGN_IDENTITY:-}
     name=$identity
     case ${#identity}/$identity in
+        */*[!0-9A-Fa-f]*) return 0 ;; # ad hoc, or a name
         0/ | 40/*) ;;
-        *) return 0 ;; # ad hoc, or a name
+        *) return 0 ;;
     esac
     if [ -n "$dry_run" ]; then
         identity=${identity:-IDENTITY}
