@@ -97,7 +97,7 @@ is_loaded() {
     job=$(launchctl print "$target" 2>&1) || code=$?
     case $code in
         0) return 0 ;;
-        3 | 113) return 1 ;;
+        113) return 1 ;;
         125 | 134) fail "launchd has no session for windows here ($job); log in at this Mac's screen first" ;;
         *) fail "launchctl print $target failed ($code): $job" ;;
     esac

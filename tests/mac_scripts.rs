@@ -6,6 +6,7 @@ mod support;
 mod support_mac;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use support::{Process, wait_until};
@@ -320,6 +321,19 @@ fn what_is_not_ours_is_left_alone() {
     mac.locked_by(pid, "/Applications/OpenClaw.app/Contents/MacOS/openclaw");
     works(&mac.restart(&[]));
     ended.join().unwrap();
+    // One that does not end is not replaced.
+    let mut deaf = Command::new("/bin/sh")
+        .args(["-c", "trap '' TERM; echo; exec sleep 20"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    deaf.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    mac.forget_calls();
+    mac.locked_by(deaf.id(), "/Applications/OpenClaw.app/Contents/MacOS/openclaw");
+    fails(&mac.restart(&[]), "does not end");
+    assert!(!mac.calls().contains("cargo"));
+    deaf.kill().unwrap();
+    deaf.wait().unwrap();
 }
 
 #[test]
