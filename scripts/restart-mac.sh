@@ -268,6 +268,7 @@ restart() {
     find_state
     stop_job
     stop_by_hand
+    if [ "$attach" = --no-attach-only ] && [ -e "$state/disable-launchagent" ]; then run rm "$state/disable-launchagent"; fi
     build
     [ -n "$dry_run" ] || [ ! -d "$app" ] || before=$(requirement)
     package

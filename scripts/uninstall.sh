@@ -9,7 +9,7 @@ place=${DESTDIR:-}${PREFIX:-$HOME/.local}/bin/openclaw
 if [ -z "${DESTDIR:-}" ]; then
     for openclaw in "$app/Contents/MacOS/openclaw" "$place"; do
         [ -x "$openclaw" ] || continue
-        for role in app node; do "$openclaw" "$role" uninstall; done
+        for role in app gateway node; do "$openclaw" "$role" uninstall; done
         break # both know the same services
     done
 fi

@@ -354,7 +354,13 @@ fn flags_of_before_stay() {
     assert_eq!(mac.install_flags(), "[--ssh] [me@studio.example] [--attach-only]");
     works(&mac.restart(&[]));
     assert_eq!(mac.install_flags(), "[--ssh] [me@studio.example] [--attach-only]");
+    // The owner's file that says the same.
+    let marker = mac.home(".openclaw/disable-launchagent");
+    fs::write(&marker, "").unwrap();
+    works(&mac.restart(&["--attach-only"]));
+    assert!(marker.exists());
     works(&mac.restart(&["--no-attach-only"]));
+    assert!(!marker.exists());
     assert_eq!(mac.install_flags(), "[--ssh] [me@studio.example]");
     works(&mac.restart(&["--no-attach-only", "--", "--attach-only"]));
     assert_eq!(mac.install_flags(), "");
@@ -498,7 +504,10 @@ fn make_restart_and_uninstall() {
     fs::create_dir_all(&bin).unwrap();
     write_program(&bin.join("openclaw"), "#!/bin/sh\n");
     make(&["uninstall"]);
-    in_order(&mac.calls(), &["openclaw [app] [uninstall]", "openclaw [node] [uninstall]"]);
+    in_order(
+        &mac.calls(),
+        &["openclaw [app] [uninstall]", "openclaw [gateway] [uninstall]", "openclaw [node] [uninstall]"],
+    );
     assert!(!bin.join("openclaw").exists() && !mac.checkout("dist/OpenClaw.app").exists());
     assert!(mac.home(".openclaw").exists(), "the state stays");
     works(&mac.run("uninstall.sh", &[]));

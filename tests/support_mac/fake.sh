@@ -77,7 +77,8 @@ case "$name $1" in
             status) printf '{\n  "running": true,\n  "pid": 4711,\n  "file": "%s",\n  "log": "%s"\n}\n' "$agent" "$HOME/.openclaw/logs/app.log" ;;
         esac
         ;;
-    "openclaw gateway") exit 1 ;;
-    "openclaw node") printf '{\n  "running": false,\n  "file": "%s"\n}\n' "$HOME/Library/LaunchAgents/ai.openclaw.node.plist" ;;
+    "openclaw gateway" | "openclaw node")
+        printf '{\n  "running": false,\n  "file": "%s"\n}\n' "$HOME/Library/LaunchAgents/ai.openclaw.$1.plist"
+        ;;
     "openclaw mac-debug") [ -e "$world/loaded" ] ;;
 esac
