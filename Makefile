@@ -4,9 +4,11 @@ PREFIX ?= $(HOME)/.local
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 OPENCLAW = $(BUILT)/release/openclaw
 CARGO = cargo
+# As LSMinimumSystemVersion in macos/bundle/Info.plist.
+export MACOSX_DEPLOYMENT_TARGET = 15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart install
+.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart restart-app restart-services install uninstall
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,10 +62,18 @@ audit: ## the dependency tree against README's table, and known advisories where
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check advisories licenses sources; \
 	else echo "cargo-deny is not installed: no look-up of licences and sources"; fi
 
-restart: build ## build, put the binary in place of the one that runs as a service, start that again
+restart: $(if $(filter Darwin,$(shell uname)),restart-app,restart-services) ## build, put the new one in place of what runs as a service, start it (a Mac: OpenClaw.app, signed)
+
+restart-app:
+	@scripts/restart-mac.sh
+
+restart-services: build
 	@OPENCLAW_BIN=$(OPENCLAW) PREFIX=$(PREFIX) scripts/restart.sh
 
 install: build ## the binary into PREFIX/bin (~/.local/bin)
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 "$(OPENCLAW)" "$(DESTDIR)$(PREFIX)/bin/openclaw"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw"
+
+uninstall: ## the services, OpenClaw.app and the binary in PREFIX/bin; the state directory stays
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/uninstall.sh
