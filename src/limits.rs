@@ -434,3 +434,13 @@ pub const ABILITY_WAIT: Duration = Duration::from_secs(20);
 pub const ABILITIES_AT_ONCE: usize = 4;
 /// Bytes of a script for the canvas or for AppleScript.
 pub const SCRIPT_BYTES: usize = 64 * 1024;
+/// Bytes of one file of the canvas.
+pub const CANVAS_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Files of a canvas folder that are watched for changes.
+pub const CANVAS_FILES: usize = 2_000;
+/// How often they are looked at while the canvas is shown.
+pub const CANVAS_LOOK: Duration = Duration::from_millis(500);
+/// Sessions whose canvas frame is remembered.
+pub const CANVAS_FRAMES: usize = 64;
+/// Bytes of a camera's picture. Source: mac-app (1.10).
+pub const CAMERA_BYTES: usize = 5_000_000;
