@@ -421,3 +421,26 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// --- Abilities ---
+
+/// Pixels of a picture's longer side, whatever is asked for.
+pub const PICTURE_PIXELS: u32 = 16_384;
+/// Bytes of a picture or film before base64, which adds a third and must fit into a frame with what stands around it.
+pub const ABILITY_BYTES: usize = FRAME_BYTES / 4 * 3 - 64 * 1024;
+/// How long an ability's own work may take beside what was asked for (a film's length, a camera's delay).
+pub const ABILITY_WAIT: Duration = Duration::from_secs(20);
+/// Abilities at work at the same time: cameras and screens are not many.
+pub const ABILITIES_AT_ONCE: usize = 4;
+/// Bytes of a script for the canvas or for AppleScript.
+pub const SCRIPT_BYTES: usize = 64 * 1024;
+/// Bytes of one file of the canvas.
+pub const CANVAS_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Files of a canvas folder that are watched for changes.
+pub const CANVAS_FILES: usize = 2_000;
+/// How often they are looked at while the canvas is shown.
+pub const CANVAS_LOOK: Duration = Duration::from_millis(500);
+/// Sessions whose canvas frame is remembered.
+pub const CANVAS_FRAMES: usize = 64;
+/// Bytes of a camera's picture. Source: mac-app (1.10).
+pub const CAMERA_BYTES: usize = 5_000_000;

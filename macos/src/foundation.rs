@@ -76,6 +76,14 @@ objc_class! {
     }
 }
 
+objc_class! {
+    NSProcessInfo from Foundation {
+        + current = "processInfo" () -> Id;
+        - low_power = "isLowPowerModeEnabled" () -> Bool;
+        - thermal = "thermalState" () -> isize;
+    }
+}
+
 variables! { Foundation {
     /// The mode in which nothing is held.
     NSDefaultRunLoopMode: Id;
@@ -146,6 +154,12 @@ pub(crate) unsafe fn bytes(data: Id) -> Option<Vec<u8>> {
     }
 }
 
+/// An `NSData` in the current pool with a copy of these bytes.
+pub(crate) fn data(bytes: &[u8]) -> Id {
+    // SAFETY: bytes and their length.
+    unsafe { NSData::with_bytes(bytes.as_ptr().cast(), bytes.len()) }
+}
+
 /// What an `NSError` says, with domain and code.
 ///
 /// # Safety
@@ -159,6 +173,15 @@ pub(crate) unsafe fn error_text(error: Id) -> String {
     }
 }
 
+/// The code of an `NSError`; 0 for nil.
+///
+/// # Safety
+/// `error` is nil or a live `NSError`.
+pub(crate) unsafe fn error_code(error: Id) -> isize {
+    // SAFETY: as the caller promises.
+    unsafe { NSError::code(error) }
+}
+
 /// Names of run-loop modes that are macros or differ between the libraries, by their text.
 const MODAL: &str = "NSModalPanelRunLoopMode";
 const TRACKING: &str = "NSEventTrackingRunLoopMode";
@@ -170,6 +193,19 @@ pub(crate) fn modes(tracking: bool) -> Result<Id, Missing> {
     let modes = [default, string(MODAL), if tracking { string(TRACKING) } else { NIL }];
     // SAFETY: two or three live strings.
     Ok(unsafe { array(&modes) })
+}
+
+/// Whether the owner saves power, and how hot the machine is (`NSProcessInfoThermalState`). Any thread.
+pub fn power() -> (bool, isize) {
+    runtime::pooled(|| {
+        // SAFETY: the process's own information lives for ever; what it does not know it is not asked.
+        unsafe {
+            let process = NSProcessInfo::current();
+            let low = runtime::responds(process, "isLowPowerModeEnabled") && NSProcessInfo::low_power(process).is();
+            let thermal = if runtime::responds(process, "thermalState") { NSProcessInfo::thermal(process) } else { 0 };
+            (low, thermal)
+        }
+    })
 }
 
 /// The program's own bundle.

@@ -9,7 +9,11 @@ use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;
 use std::str::FromStr;
 
+pub mod abilities;
+pub mod automation;
+pub mod canvas;
 pub mod headless;
+pub mod mac_abilities;
 pub mod terminal;
 
 /// Something in front of which a person may sit.
