@@ -20,6 +20,7 @@ mod declare;
 mod block;
 mod class;
 pub mod foundation;
+pub mod inventory;
 pub mod library;
 mod main_thread;
 mod runtime;
