@@ -421,3 +421,10 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// ---- code signatures ----
+
+/// What was found out about a process's signature is believed for this long. spec: mac-app 7.3
+pub const SIGNATURE_AGE: Duration = Duration::from_secs(60);
+/// Processes whose signatures are remembered. ours
+pub const SIGNATURES: usize = 64;

@@ -146,6 +146,12 @@ pub(crate) unsafe fn bytes(data: Id) -> Option<Vec<u8>> {
     }
 }
 
+/// An `NSData` in the current pool with a copy of `bytes`.
+pub(crate) fn data(bytes: &[u8]) -> Id {
+    // SAFETY: bytes and their length, copied.
+    unsafe { NSData::with_bytes(bytes.as_ptr().cast(), bytes.len()) }
+}
+
 /// What an `NSError` says, with domain and code.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 //! at run time are not seen by the linker. `make ffi-audit` fails when a table is not in it.
 
 use crate::library::Library;
-use crate::{foundation, runtime};
+use crate::{foundation, runtime, security};
 
 /// The names that one declaration makes: those of one class, or functions or variables of one library.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ const TABLES: &[&[Table]] = &[
         foundation::NSBundle::TABLE,
     ],
     foundation::VARIABLES,
+    &[security::Functions::TABLE],
+    security::VARIABLES,
 ];
 
 /// A class with what we send to it, or a function or variable.

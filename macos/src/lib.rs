@@ -24,6 +24,7 @@ pub mod inventory;
 pub mod library;
 mod main_thread;
 mod runtime;
+pub mod security;
 
 pub use library::Missing;
 pub use main_thread::{MainThread, When, on_main};

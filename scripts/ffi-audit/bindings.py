@@ -12,7 +12,7 @@ KNOWN = {
     "f64": "f64", "c_double": "f64", "CGFloat": "f64", "c_void": "void", "Sel": "sel", "SEL": "sel", "Imp": "function", "IMP": "function",
     "AnyObject": "class", "AnyClass": "class", "AnyProtocol": "class", "Self": "class", "CFType": "class", "NSZone": "opaque",
     "DispatchQueue": "class", "CALayer": "class", "CIImage": "class", "CVPixelBuffer": "class", "CVImageBuffer": "class", "FILE": "opaque",
-    "pid_t": "i32", "mode_t": "u16", "uid_t": "u32", "gid_t": "u32", "size_t": "u64", "ssize_t": "i64", "socklen_t": "u32",
+    "OSStatus": "i32", "OSErr": "i16", "pid_t": "i32", "mode_t": "u16", "uid_t": "u32", "gid_t": "u32", "size_t": "u64", "ssize_t": "i64", "socklen_t": "u32",
 }
 # Of libc only what is Apple's.
 FOREIGN = re.compile(r"libc/src/(?!unix/(?:bsd/apple/.*|bsd/mod|mod)\.rs|new/apple/|primitives\.rs)|/tests?(/|\.rs)|/topics/|^bitflags|^objc2-encode")
