@@ -4,7 +4,8 @@
 //! Whoever is our user may speak here without a secret, so only verbs that look or tighten live
 //! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
-use super::connections::{Connections, Listening, is_own_user, send};
+use super::connections::{Connections, Listening, send};
+use super::peers::Peers;
 use crate::client::Tunnel;
 use crate::exec::approval::Guards;
 use crate::limits;
@@ -62,10 +63,10 @@ fn revoke_grants(controls: &Controls, request: &Value) -> Result<Value, Refusal>
 ///
 /// # Errors
 /// No descriptors or threads are left.
-pub fn start(lease: SocketLease, controls: Controls) -> io::Result<Listening> {
+pub fn start(lease: SocketLease, controls: Controls, peers: Arc<Peers>) -> io::Result<Listening> {
     let serve = move |stream: &Arc<Stream>, _: &_| {
         // Before anything is read.
-        if is_own_user(NAME, stream)
+        if peers.admit(NAME, stream).is_some()
             && let Some(line) = read(stream)
         {
             send(stream, &answer(line.and_then(|line| perform(&controls, &line))));
@@ -156,7 +157,8 @@ mod tests {
         grants.add(&plan("echo \u{1b}[2J"), Span::Session);
         grants.add(&plan("id"), Span::Minutes);
         let lease = SocketLease::bind(&state.control_socket()).unwrap();
-        let listening = start(lease, Controls { guards: Arc::new(guards), tunnel: None }).unwrap();
+        let listening =
+            start(lease, Controls { guards: Arc::new(guards), tunnel: None }, Arc::new(Peers::new(|| false))).unwrap();
         let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
         let expected = json!({"id": "1", "agentId": "main", "sessionKey": "s", "command": "echo $'\\u{1B}[2J'",
             "span": "this session", "remainingMs": answer["grants"][0]["remainingMs"], "uses": 0});

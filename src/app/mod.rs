@@ -9,6 +9,7 @@
 //! | [`gateway_approvals`] | is an operator itself: puts what waits at the gateway before the person |
 //! | [`gateway_question`] | what a gateway's approval record says, in words |
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug` |
+//! | [`peers`] | who may speak on those sockets |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -29,6 +30,7 @@ use crate::transport::lease::{LeaseError, SocketLease};
 use connections::Listening;
 use control::Controls;
 use exec_host::{ExecHost, Services};
+use peers::Peers;
 use queue::ApprovalQueue;
 use runner::CommandRunner;
 use std::fmt;
@@ -42,6 +44,7 @@ pub mod exec_host;
 pub mod gateway_approvals;
 pub mod gateway_question;
 pub mod operator;
+pub mod peers;
 pub mod queue;
 pub mod runner;
 pub mod supervisor;
@@ -99,15 +102,18 @@ impl AppHost {
         log!("app", "commands are fenced by: {}", guards.fencer.mechanism());
         let queue = ApprovalQueue::new(desktop);
         let person: Arc<dyn Person> = Arc::new(UnlessPaused { document: Arc::clone(&document), queue });
+        let owner = Arc::clone(&document);
+        let peers = Arc::new(Peers::new(move || owner.requires_own_team()));
         let services = Services {
             token: Box::new(move || document.socket_token().map_err(|error| error.to_string())),
             runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards))),
             person: Arc::clone(&person),
+            peers: Arc::clone(&peers),
         };
         let controls = Controls { guards, tunnel };
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
-        let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;
+        let control = control::start(lease(&state.control_socket())?, controls, peers).map_err(AppError::Io)?;
         let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
         Ok(Self { exec_host, _control: control, person })
     }

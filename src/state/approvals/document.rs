@@ -78,6 +78,7 @@ pub(super) struct Agent {
 pub(super) struct Local {
     pub(super) trust_gateway_approvals: bool,
     pub(super) remote_edits: RemoteEdits,
+    pub(super) require_own_team: bool,
 }
 
 /// The document, understood.
@@ -191,6 +192,8 @@ fn parse_local(local: Option<&Map<String, Value>>) -> Result<Local, String> {
         match (name.as_str(), value) {
             ("trustGatewayApprovals", Value::Bool(trust)) => parsed.trust_gateway_approvals = *trust,
             ("trustGatewayApprovals", _) => return Err("local.trustGatewayApprovals: expected a boolean".to_owned()),
+            ("requireOwnTeam", Value::Bool(require)) => parsed.require_own_team = *require,
+            ("requireOwnTeam", _) => return Err("local.requireOwnTeam: expected a boolean".to_owned()),
             ("remoteEdits", Value::String(word)) if word == "allow" => parsed.remote_edits = RemoteEdits::Allow,
             ("remoteEdits", Value::String(word)) if word == "ask" => parsed.remote_edits = RemoteEdits::Ask,
             ("remoteEdits", _) => return Err("local.remoteEdits: expected `ask` or `allow`".to_owned()),
