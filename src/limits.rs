@@ -288,6 +288,12 @@ pub const GRANTS: usize = 256;
 pub const GRANT_TEXT_BYTES: usize = 2 * 1024;
 /// A question stands this long before anything that is typed counts. spec: H05
 pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
+/// How old the event behind a press of the panel's buttons may be. ours: an action follows its event at once
+pub const PRESS_AGE: Duration = Duration::from_secs(1);
+/// Pause between two looks at what the menu shows. ours
+pub const MENU_PAUSE: Duration = Duration::from_secs(1);
+/// Choices in the menu that wait to be carried out; more are dropped. ours
+pub const MENU_CHOICES: usize = 16;
 /// Bytes of one request line on the control socket. ours
 pub const CONTROL_LINE_BYTES: usize = 64 * 1024;
 

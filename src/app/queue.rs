@@ -48,6 +48,7 @@ impl ApprovalQueue {
             wake.fire();
         }
         turns.push_back(Arc::clone(&wake));
+        self.desktop.waiting(turns.len());
         Ok(Some(Turn { queue: self, wake }))
     }
 
@@ -119,6 +120,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut turns = self.queue.turns();
         turns.retain(|wake| !Arc::ptr_eq(wake, &self.wake));
+        self.queue.desktop.waiting(turns.len());
         if let Some(next) = turns.front() {
             next.fire();
         }

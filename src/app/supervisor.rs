@@ -96,12 +96,13 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let AppOptions { state, config, ask, tcp, remote, gateway_approvals } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
-    let desktop = ask.open(&operators);
+    let approvals = Arc::new(ApprovalsDocument::new(&state));
+    let desktop = ask.open(&operators, &approvals);
+    let _menu = desktop.menu();
     // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
     let gateway_approvals = gateway_approvals && desktop.has_person();
     let tunnel = remote.as_ref().map(|(tunnel, _)| tunnel.clone());
     let host = AppHost::start(&state, desktop, settings.clone(), tunnel).map_err(SupervisorError::Host)?;
-    let approvals = Arc::new(ApprovalsDocument::new(&state));
     let gateway = match (remote, config.mode) {
         (Some((tunnel, source)), _) => Some((Attached::Running(Endpoint::Ssh(tunnel)), source)),
         (None, GatewayMode::Local) => {
@@ -113,7 +114,8 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let local = match gateway {
         Some((gateway, source)) => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
-            let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
+            let is_here = matches!(ask, Ask::Desktop(Backend::Panel | Backend::Terminal));
+            let person = is_here.then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
             let mut local = start_local(&state, gateway, source, &approvals, editor, &operators, settings)?;
             if gateway_approvals {

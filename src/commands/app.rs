@@ -103,6 +103,7 @@ fn keep(
         Some(Ask::Desktop(Backend::Terminal)) => {
             return Err("a service has no terminal; say --ask operator or none".into());
         }
+        Some(Ask::Desktop(Backend::Panel)) => "panel",
         Some(Ask::Desktop(Backend::None)) => "none",
         Some(Ask::Operator) | None => "operator",
     };
