@@ -421,3 +421,8 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// ---- the app's life ----
+
+/// Bytes of an Info.plist that are read. ours
+pub const INFO_PLIST_BYTES: u64 = 64 * 1024;

@@ -6,7 +6,7 @@ use super::gateway_question::Here;
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
-use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role, Tunnel};
+use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::exec::analysis::Host;
 use crate::exec::approval::Person;
@@ -31,9 +31,35 @@ use crate::sys::wake::Wake;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// Why no gateway is started here. Source: spec mac-app §1.2, §1.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachOnly {
+    /// `--attach-only`
+    Flag,
+    /// [`StateDir::attach_only_marker`]
+    Marker,
+}
+
+impl AttachOnly {
+    /// The flag, or the owner's marker file, which nobody writes by the way (P6).
+    pub fn of(flag: bool, state: &StateDir) -> Option<Self> {
+        let marker = || state.attach_only_marker().symlink_metadata().is_ok().then_some(Self::Marker);
+        if flag { Some(Self::Flag) } else { marker() }
+    }
+
+    /// For `status`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Flag => "--attach-only",
+            Self::Marker => "disable-launchagent",
+        }
+    }
+}
 
 /// What `openclaw app` was told.
 pub struct AppOptions {
@@ -45,8 +71,10 @@ pub struct AppOptions {
     pub ask: Ask,
     /// Open the TCP port too.
     pub tcp: bool,
+    /// Start no gateway here.
+    pub attach_only: Option<AttachOnly>,
     /// A gateway elsewhere instead of one here, and what it is shown.
-    pub remote: Option<(Tunnel, CredentialSource)>,
+    pub remote: Option<(Endpoint, CredentialSource)>,
     /// Show what waits for approval at the gateway too, if there is somebody to show it to.
     pub gateway_approvals: bool,
 }
@@ -93,20 +121,25 @@ enum Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, remote, gateway_approvals } = options;
+    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
     let desktop = ask.open(&operators);
     // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
     let gateway_approvals = gateway_approvals && desktop.has_person();
-    let tunnel = remote.as_ref().map(|(tunnel, _)| tunnel.clone());
+    let tunnel = remote.as_ref().and_then(|(place, _)| place.tunnel().cloned());
     let host = AppHost::start(&state, desktop, settings.clone(), tunnel).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let gateway = match (remote, config.mode) {
-        (Some((tunnel, source)), _) => Some((Attached::Running(Endpoint::Ssh(tunnel)), source)),
+        (Some((place, source)), _) => Some((Attached::Running(place), source)),
         (None, GatewayMode::Local) => {
             let source = credential_source(&state, &config);
-            Some((find_gateway(&state, config, tcp, &GatewayPins::new(&state))?, source))
+            let pins = GatewayPins::new(&state);
+            let gateway = match attach_only {
+                Some(why) => attach_only_gateway(&state, config.port, &pins, why)?,
+                None => find_gateway(&state, config, tcp, &pins)?,
+            };
+            Some((gateway, source))
         }
         (None, GatewayMode::Remote) => None,
     };
@@ -313,6 +346,29 @@ fn find_gateway(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins)
     }
 }
 
+/// The gateway that runs already; else our own socket, on which one may come.
+fn attach_only_gateway(
+    state: &StateDir,
+    port: u16,
+    pins: &GatewayPins,
+    why: AttachOnly,
+) -> Result<Attached, SupervisorError> {
+    crate::log!("app", "attach-only ({}): no gateway is started, stopped or removed by this app", why.word());
+    let is_on_port = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+    if InstanceLock::holder(&state.gateway_lock()).is_none() {
+        if is_on_port() {
+            attach::check(port, attach::is_pinned(pins, port).map_err(SupervisorError::State)?)
+                .map_err(SupervisorError::PortHeld)?;
+            return Ok(Attached::Running(attach::on_port(port)));
+        }
+        crate::log!(
+            "app",
+            "no gateway runs here yet; start one with `openclaw gateway`, it is joined as soon as it is there"
+        );
+    }
+    Ok(Attached::Running(Endpoint::Socket(state.gateway_socket())))
+}
+
 /// A gateway that ran before us approves nothing by itself: looks what our node waits for there,
 /// and says how to approve it.
 fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credentials, pins: Arc<GatewayPins>) {
@@ -335,10 +391,7 @@ fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credent
             let rows = |name: &str| list.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
             let is_ours = |row: &&Value| row.get("nodeId").and_then(Value::as_str) == Some(&node_id);
             if let Some(request) = rows("pending").iter().find(is_ours).and_then(|row| row.get("requestId")?.as_str()) {
-                let way = match &endpoint {
-                    Endpoint::Ssh(tunnel) => format!("--ssh {} ", tunnel.target()),
-                    _ => String::new(),
-                };
+                let way = endpoint.tunnel().map_or_else(String::new, |tunnel| format!("--ssh {} ", tunnel.target()));
                 crate::log!(
                     "app",
                     "this machine's node waits for approval; run: openclaw mac-debug {way}pair approve {request} (official gateway: openclaw nodes approve {request})"

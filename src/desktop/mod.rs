@@ -4,11 +4,14 @@
 //! | --- | --- |
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
+//!
+//! [`bundle`] tells from where this program runs.
 
 use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;
 use std::str::FromStr;
 
+pub mod bundle;
 pub mod headless;
 pub mod terminal;
 

@@ -275,6 +275,11 @@ impl StateDir {
         self.root.join(BRIDGE_SOCKET)
     }
 
+    /// Whoever made this file wants no gateway started here; we never make it. Source: spec mac-app §1.2, §1.7.
+    pub fn attach_only_marker(&self) -> PathBuf {
+        self.root.join("disable-launchagent")
+    }
+
     /// Held by the one app.
     pub fn app_lock(&self) -> PathBuf {
         self.root.join("app.lock")
