@@ -1,15 +1,17 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::control::Controls;
 use super::gateway_approvals;
 use super::gateway_question::Here;
 use super::operator::{Ask, OperatorDesktop, Route};
+use super::status::{About, Mode};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
+use crate::desktop::bundle::Bundle;
 use crate::exec::analysis::Host;
-use crate::exec::approval::Person;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::identity::device::DeviceKey;
@@ -116,6 +118,24 @@ enum Attached {
     Running(Endpoint),
 }
 
+impl Attached {
+    fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Ours(gateway) => Endpoint::Socket(gateway.socket_path().to_path_buf()),
+            Self::Running(endpoint) => endpoint.clone(),
+        }
+    }
+
+    fn described(&self, is_remote: bool) -> (Mode, Option<Endpoint>) {
+        let mode = match self {
+            Self::Ours(_) => Mode::Local,
+            Self::Running(_) if is_remote => Mode::Remote,
+            Self::Running(_) => Mode::Attached,
+        };
+        (mode, Some(self.endpoint()))
+    }
+}
+
 /// Runs the app until a signal ends it. `_lock` makes it the only one.
 ///
 /// # Errors
@@ -127,9 +147,11 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let desktop = ask.open(&operators);
     // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
     let gateway_approvals = gateway_approvals && desktop.has_person();
-    let tunnel = remote.as_ref().and_then(|(place, _)| place.tunnel().cloned());
-    let host = AppHost::start(&state, desktop, settings.clone(), tunnel).map_err(SupervisorError::Host)?;
+    let about =
+        Arc::new(About { bundle: Bundle::of_this_process(), attach_only, port: config.port, ..About::default() });
+    let host = AppHost::start(&state, desktop, settings.clone(), Arc::clone(&about)).map_err(SupervisorError::Host)?;
     let approvals = Arc::new(ApprovalsDocument::new(&state));
+    let is_remote = remote.is_some();
     let gateway = match (remote, config.mode) {
         (Some((place, source)), _) => Some((Attached::Running(place), source)),
         (None, GatewayMode::Local) => {
@@ -143,14 +165,17 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         }
         (None, GatewayMode::Remote) => None,
     };
+    let _ = about
+        .gateway
+        .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
     let local = match gateway {
         Some((gateway, source)) => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
             let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            let mut local = start_local(&state, gateway, source, &approvals, editor, &operators, settings)?;
+            let mut local = start_local(&state, gateway, source, &host, editor, &operators, settings)?;
             if gateway_approvals {
-                local.show_approvals(Arc::clone(host.person()), approvals).map_err(SupervisorError::System)?;
+                local.show_approvals(&host, approvals).map_err(SupervisorError::System)?;
             }
             Some(local)
         }
@@ -191,10 +216,16 @@ struct Local {
 
 impl Local {
     /// From now on the person answers what waits at the gateway too.
-    fn show_approvals(&mut self, person: Arc<dyn Person>, document: Arc<ApprovalsDocument>) -> io::Result<()> {
+    fn show_approvals(&mut self, host: &AppHost, document: Arc<ApprovalsDocument>) -> io::Result<()> {
         let here = Here { gateway: self.route.endpoint.to_string(), node_id: self.node_id.clone(), document };
-        let route = Arc::clone(&self.route);
-        self.threads.extend(gateway_approvals::start(route, person, here, Arc::clone(&self.stop))?);
+        let (route, standing) = (Arc::clone(&self.route), Arc::clone(&host.controls().about.operator));
+        self.threads.extend(gateway_approvals::start(
+            route,
+            standing,
+            Arc::clone(host.person()),
+            here,
+            Arc::clone(&self.stop),
+        )?);
         Ok(())
     }
 
@@ -214,7 +245,7 @@ fn start_local(
     state: &StateDir,
     gateway: Attached,
     source: CredentialSource,
-    approvals: &Arc<ApprovalsDocument>,
+    host: &AppHost,
     policy_editor: PolicyEditor,
     operators: &OperatorDesktop,
     settings: Settings,
@@ -227,10 +258,12 @@ fn start_local(
         let source = Arc::clone(&source);
         Box::new(move || source())
     };
+    let approvals = &policy_editor.document;
+    let Controls { permissions, about, .. } = &**host.controls();
     let endpoint = match &gateway {
-        Attached::Ours(gateway) => {
-            gateway.set_local_app(device.id(), node::surface());
-            Endpoint::Socket(gateway.socket_path().to_path_buf())
+        Attached::Ours(ours) => {
+            ours.set_local_app(device.id(), node::surface());
+            gateway.endpoint()
         }
         Attached::Running(endpoint) => {
             crate::log!("app", "the gateway is {endpoint}; this machine's node joins it");
@@ -252,6 +285,8 @@ fn start_local(
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
         surface: node::surface(),
+        permissions: Arc::clone(permissions),
+        standing: Arc::clone(&about.node),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
     };

@@ -5,6 +5,7 @@ mod approvals;
 mod gateway;
 mod mac_debug;
 mod node;
+mod permissions;
 mod service;
 mod ssh;
 

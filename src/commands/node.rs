@@ -5,6 +5,7 @@ use super::{failed, locate, ssh, usage};
 use crate::app::supervisor::{credential_source, device_tokens, given_credentials, remote_credential_source};
 use crate::client::tunnel::Target;
 use crate::client::{CredentialSource, Credentials, Endpoint, Surface};
+use crate::desktop::permissions::Unsupported;
 use crate::exec::analysis::Host;
 use crate::exec::approval::Guards;
 use crate::exec::document::{DocumentPolicy, Settings};
@@ -335,6 +336,8 @@ fn options(
             settings: Settings::of(&config.exec),
         }),
         surface,
+        permissions: Arc::new(Unsupported),
+        standing: Arc::default(),
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
     })

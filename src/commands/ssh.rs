@@ -92,9 +92,9 @@ mod tests {
             (json!({"mode": "remote"}), None),
             (json!({"remote": {"url": ""}}), None),
             (json!({"remote": {"url": "ws://127.0.0.1:9"}}), Some("loopback:9")),
-            (json!({"mode": "remote", "remote": {"sshTarget": "me@mac"}}), Some("ssh:me@mac:18789")),
-            (json!({"port": 7, "mode": "remote", "remote": {"sshTarget": "me@mac:2222"}}), Some("ssh:me@mac:2222:7")),
-            (json!({"remote": {"url": "wss://mac.example:443/", "sshTarget": "me@mac"}}), Some("ssh:me@mac:443")),
+            (json!({"mode": "remote", "remote": {"sshTarget": "me@mac"}}), Some("ssh:[mac]::18789")),
+            (json!({"port": 7, "mode": "remote", "remote": {"sshTarget": "me@mac:2222"}}), Some("ssh:[mac]:2222:7")),
+            (json!({"remote": {"url": "wss://mac.example:443/", "sshTarget": "me@mac"}}), Some("ssh:[mac]::443")),
             (
                 json!({"remote": {"url": "ws://127.0.0.1:9", "sshTarget": "me@mac", "transport": "direct"}}),
                 Some("loopback:9"),

@@ -5,14 +5,20 @@
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
 //!
-//! [`bundle`] tells from where this program runs.
+//! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
+//! [`presence`] whether its screen can be seen.
 
 use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;
+use permissions::Permissions;
+use presence::Presence;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub mod bundle;
 pub mod headless;
+pub mod permissions;
+pub mod presence;
 pub mod terminal;
 
 /// Something in front of which a person may sit.
@@ -24,6 +30,16 @@ pub trait Desktop: Send + Sync {
     /// Whether somebody may sit in front of it, at this machine.
     fn has_person(&self) -> bool {
         true
+    }
+
+    /// What the system lets this process do.
+    fn permissions(&self) -> Arc<dyn Permissions> {
+        Arc::new(permissions::Unsupported)
+    }
+
+    /// Whether the person can see it; what does not know says so always.
+    fn presence(&self) -> Arc<Presence> {
+        Arc::default()
     }
 }
 
