@@ -427,3 +427,16 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// ---- the app's life ----
+
+/// Between two looks at the permissions that a node has declared. spec: mac-app (2.1), never closer than 0.5 s
+pub const PERMISSIONS_LOOK: Duration = Duration::from_secs(5);
+/// How far the clock in an envelope of the official command line may be off. docs: platforms/mac/xpc (2026.9)
+pub const CONTROL_TTL: Duration = Duration::from_secs(15);
+/// Nonces of such envelopes that are remembered. ours, as the original
+pub const CONTROL_NONCES: usize = 1_024;
+/// Longest of them. ours, as the original
+pub const CONTROL_NONCE_BYTES: usize = 128;
+/// Bytes of an Info.plist that are read. ours
+pub const INFO_PLIST_BYTES: u64 = 64 * 1024;

@@ -10,7 +10,8 @@ use crate::state::approvals::ApprovalsDocument;
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::poll::{self, Interest};
 use crate::sys::wake::Wake;
-use openclaw_macos::appkit::application::{self, Hooks, NoScreen, uptime};
+pub use openclaw_macos::appkit::application::NoScreen;
+use openclaw_macos::appkit::application::{self, Hooks, uptime};
 use openclaw_macos::appkit::panel::{Happening, Panel, Press, Sheet};
 use openclaw_macos::{MainThread, Missing, When, appkit, on_main};
 use std::cell::RefCell;
@@ -143,7 +144,7 @@ impl Drop for Over {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::SeqCst);
         let id = self.0.id;
-        let _gone = on_main(When::Now, move |_| drop(take(|entry| entry.reply.id == id).map(Entry::retire)));
+        let _gone = on_main(When::Now, move |_| retire(|entry| entry.reply.id == id));
     }
 }
 
@@ -171,12 +172,19 @@ fn take(is_it: impl FnOnce(&Entry) -> bool) -> Option<Entry> {
     })
 }
 
+/// Takes the panel away without an answer, if it is this one.
+fn retire(is_it: impl FnOnce(&Entry) -> bool) {
+    if let Some(entry) = take(is_it) {
+        entry.panel.retire();
+    }
+}
+
 fn show(main: MainThread, sheet: &Sheet, reply: Arc<Reply>, deadline: Expiry, any_source: bool) {
     if reply.is_over.load(Ordering::SeqCst) || deadline.passed(Now::read()) {
         return;
     }
     // One at a time is asked; should there be another, it is not answered here.
-    drop(take(|_| true).map(Entry::retire));
+    retire(|_| true);
     let panel = match Panel::show(main, sheet, happened) {
         Ok(panel) => panel,
         Err(missing) => return reply.give(Err(missing)),
@@ -208,7 +216,7 @@ fn happened(_: MainThread, happening: Happening) {
 fn decide(window: isize, tag: isize) {
     if let Some(entry) = take(|entry| entry.shown.window == window) {
         entry.reply.give(Ok(tag));
-        entry.retire();
+        entry.panel.retire();
     }
 }
 
@@ -233,9 +241,7 @@ fn pressed(press: &Press) {
 
 fn tick() {
     let now = Now::read();
-    if let Some(entry) = take(|entry| entry.deadline.passed(now)) {
-        return entry.retire();
-    }
+    retire(|entry| entry.deadline.passed(now));
     SHOWN.with(|slot| {
         if let Ok(mut slot) = slot.try_borrow_mut()
             && let Some(entry) = slot.as_mut()
@@ -270,10 +276,6 @@ impl Entry {
             self.panel.set_subtitle(&place);
             self.lines.1 = place;
         }
-    }
-
-    fn retire(self) {
-        self.panel.retire();
     }
 }
 

@@ -5,18 +5,26 @@
 //! | [`appkit`] | whoever sits at the screen: a panel ([`sheet`], [`guard`]) and a menu ([`menu`]) |
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
+//!
+//! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
+//! [`presence`] whether its screen can be seen.
 
 use crate::exec::approval::{Answer, Question};
 use crate::protocol::policy::Decision;
 use crate::state::approvals::ApprovalsDocument;
 use crate::sys::wake::Wake;
+use permissions::Permissions;
+use presence::Presence;
 use std::str::FromStr;
 use std::sync::Arc;
 
 pub mod appkit;
+pub mod bundle;
 pub mod guard;
 pub mod headless;
 pub mod menu;
+pub mod permissions;
+pub mod presence;
 pub mod sheet;
 pub mod terminal;
 
@@ -37,6 +45,16 @@ pub trait Desktop: Send + Sync {
     /// Where there is room for a menu.
     fn menu(&self) -> Option<Arc<dyn menu::Menu>> {
         None
+    }
+
+    /// What the system lets this process do.
+    fn permissions(&self) -> Arc<dyn Permissions> {
+        Arc::new(permissions::Unsupported)
+    }
+
+    /// Whether the person can see it; what does not know says so always.
+    fn presence(&self) -> Arc<Presence> {
+        Arc::default()
     }
 }
 
