@@ -288,6 +288,12 @@ pub const GRANTS: usize = 256;
 pub const GRANT_TEXT_BYTES: usize = 2 * 1024;
 /// A question stands this long before anything that is typed counts. spec: H05
 pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
+/// How old the event behind a press of the panel's buttons may be. ours: an action follows its event at once
+pub const PRESS_AGE: Duration = Duration::from_secs(1);
+/// Pause between two looks at what the menu shows. ours
+pub const MENU_PAUSE: Duration = Duration::from_secs(1);
+/// Choices in the menu that wait to be carried out; more are dropped. ours
+pub const MENU_CHOICES: usize = 16;
 /// Bytes of one request line on the control socket. ours
 pub const CONTROL_LINE_BYTES: usize = 64 * 1024;
 
@@ -422,6 +428,18 @@ pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
 
+// ---- the app's life ----
+
+/// Between two looks at the permissions that a node has declared. spec: mac-app (2.1), never closer than 0.5 s
+pub const PERMISSIONS_LOOK: Duration = Duration::from_secs(5);
+/// How far the clock in an envelope of the official command line may be off. docs: platforms/mac/xpc (2026.9)
+pub const CONTROL_TTL: Duration = Duration::from_secs(15);
+/// Nonces of such envelopes that are remembered. ours, as the original
+pub const CONTROL_NONCES: usize = 1_024;
+/// Longest of them. ours, as the original
+pub const CONTROL_NONCE_BYTES: usize = 128;
+/// Bytes of an Info.plist that are read. ours
+pub const INFO_PLIST_BYTES: u64 = 64 * 1024;
 // ---- code signatures ----
 
 /// What was found out about a process's signature is believed for this long. spec: mac-app 7.3

@@ -314,6 +314,8 @@ fn with_policy(
         host: Host::of_this_process(None),
         policy,
         surface: node::surface(),
+        permissions: Arc::new(openclaw::desktop::permissions::Unsupported),
+        standing: Arc::default(),
         exec_host,
         policy_editor: None,
     };

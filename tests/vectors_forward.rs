@@ -132,6 +132,8 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         host: Host::of_this_process(None),
         policy: Arc::new(policy),
         surface: node::surface(),
+        permissions: Arc::new(openclaw::desktop::permissions::Unsupported),
+        standing: Arc::default(),
         exec_host,
         policy_editor: None,
     };

@@ -37,6 +37,13 @@ impl Method {
         let types = if cfg!(all(target_os = "macos", target_arch = "x86_64")) { "c@:@" } else { "B@:@" };
         Self { selector, types, code }
     }
+
+    /// One that answers with a number: `applicationShouldTerminate:`.
+    pub(crate) fn number(selector: &'static str, code: unsafe extern "C-unwind" fn(Id, Sel, Id) -> usize) -> Self {
+        // SAFETY: as above.
+        let code = unsafe { std::mem::transmute::<unsafe extern "C-unwind" fn(Id, Sel, Id) -> usize, Imp>(code) };
+        Self { selector, types: "Q@:@", code }
+    }
 }
 
 /// Makes a class of ours with these methods and protocols. Called once a name: the second call gives the first class.

@@ -2,7 +2,7 @@
 //! at run time are not seen by the linker. `make ffi-audit` fails when a table is not in it.
 
 use crate::library::Library;
-use crate::{foundation, runtime, security};
+use crate::{appkit, foundation, runtime, security};
 
 /// The names that one declaration makes: those of one class, or functions or variables of one library.
 #[derive(Clone, Copy)]
@@ -13,22 +13,28 @@ pub(crate) struct Table {
     pub(crate) names: &'static [(bool, &'static str)],
 }
 
-const TABLES: &[&[Table]] = &[
-    &[runtime::Functions::TABLE, runtime::NSObject::TABLE, runtime::NSAutoreleasePool::TABLE],
-    &[
-        foundation::NSString::TABLE,
-        foundation::NSArray::TABLE,
-        foundation::NSDictionary::TABLE,
-        foundation::NSNumber::TABLE,
-        foundation::NSData::TABLE,
-        foundation::NSURL::TABLE,
-        foundation::NSError::TABLE,
-        foundation::NSBundle::TABLE,
-    ],
-    foundation::VARIABLES,
-    &[security::Functions::TABLE],
-    security::VARIABLES,
-];
+/// `file: table table …;` for each file; `make ffi-audit` reads these lines.
+macro_rules! tables {
+    ($( $($file:ident)::+ : $($table:ident)*; )*) => {
+        &[$( { use crate::$($file)::+ as file; &[$( file::$table::TABLE ),*] } ),*]
+    };
+}
+
+const TABLES: &[&[Table]] = tables! {
+    appkit: NSView NSControl NSButton;
+    appkit::application: NSApplication NSEvent Events Session;
+    appkit::menu: NSMenu NSMenuItem NSStatusBar NSStatusItem NSImage;
+    appkit::panel: NSWindow NSPanel NSScreen NSTextField NSText NSTextView NSTextContainer NSLayoutManager NSScrollView
+        NSImageView NSFont NSColor NSMutableParagraphStyle NSTextTab NSMutableAttributedString;
+    foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSRunLoop NSTimer;
+    runtime: Functions NSObject NSAutoreleasePool;
+    security: Functions;
+};
+const VARIABLES: &[&[Table]] = &[appkit::panel::VARIABLES, foundation::VARIABLES, security::VARIABLES];
+
+fn tables() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().chain(VARIABLES).copied().flatten()
+}
 
 /// A class with what we send to it, or a function or variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub struct Looked {
 
 /// Looks every name up. Opens all libraries, and calls nothing in them.
 pub fn look_up() -> Vec<Looked> {
-    TABLES.iter().copied().flatten().flat_map(look_up_table).collect()
+    tables().flat_map(look_up_table).collect()
 }
 
 fn look_up_table(table: &Table) -> Vec<Looked> {
@@ -79,7 +85,7 @@ mod tests {
     #[test]
     fn no_name_is_declared_twice() {
         let mut seen = HashSet::new();
-        for table in TABLES.iter().copied().flatten() {
+        for table in tables() {
             for (own, name) in table.names {
                 assert!(seen.insert((table.class, own, name)), "{:?} {name}", table.class);
             }

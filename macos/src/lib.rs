@@ -17,6 +17,7 @@
 
 #[macro_use]
 mod declare;
+pub mod appkit;
 mod block;
 mod class;
 pub mod foundation;
@@ -28,3 +29,4 @@ pub mod security;
 
 pub use library::Missing;
 pub use main_thread::{MainThread, When, on_main};
+pub use runtime::{Point, Rect, Size};

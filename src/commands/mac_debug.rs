@@ -1,6 +1,6 @@
 //! `openclaw mac-debug`
 
-use super::{approvals, complain, failed, locate, say, ssh, usage};
+use super::{approvals, complain, failed, locate, permissions, say, ssh, usage};
 use crate::client::tunnel::Target as SshTarget;
 use crate::client::{CallError, Endpoint};
 use crate::inspect::{
@@ -61,6 +61,7 @@ enum Command {
     Approvals(approvals::Flags),
     Explain(Explain),
     Grants(Grants),
+    Permissions(permissions::Flags),
     ExecHost(ExecHost),
     Audit(Audit),
     Token(Token),
@@ -259,6 +260,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Pause(_)
         | Command::Resume(_)
         | Command::Grants(_)
+        | Command::Permissions(_)
         | Command::Explain(_)
         | Command::Audit(_)
         | Command::ExecHost(_)
@@ -273,6 +275,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         }
         Command::Resume(_) => Ok(switch(&state, pause::resume(&state), "commands may run again")?),
         Command::Grants(flags) => grants(&state, &flags),
+        Command::Permissions(flags) => permissions::run(&state, &flags),
         Command::Explain(flags) => explain(&state, &environment, flags),
         Command::ExecHost(flags) if flags.verb == "link" => {
             Ok(print(&exec_host::link(&state)?, flags.json, exec_host::text))
@@ -354,6 +357,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Resume(_)
         | Command::Approvals(_)
         | Command::Grants(_)
+        | Command::Permissions(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
         | Command::Explain(_) => Ok(ExitCode::SUCCESS),

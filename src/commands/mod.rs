@@ -5,9 +5,11 @@ mod approvals;
 mod gateway;
 mod mac_debug;
 mod node;
+mod permissions;
 mod service;
 mod ssh;
 
+use crate::desktop::bundle::Bundle;
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;
 use argh::FromArgs;
@@ -60,6 +62,7 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words = with_subcommand(&words, Bundle::of_this_process().is_some());
     let parsed = match Openclaw::from_args(&["openclaw"], &words) {
         Ok(parsed) => parsed,
         Err(exit) => {
@@ -127,10 +130,35 @@ fn locate(flag: Option<PathBuf>, environment: &mut Environment) -> Result<StateD
     StateDir::locate(environment)
 }
 
-/// `gateway run`: the word is optional and nothing else is known yet.
-fn is_run(verb: Option<&str>) -> Result<(), String> {
-    match verb {
-        None | Some("run") => Ok(()),
-        Some(other) => Err(format!("`{other}` is not known here; the only word is `run`, and it may be left out")),
+/// The words with what goes without saying: Finder, `open` and a login item start our bundle's program without a
+/// subcommand, and mean the app. Older systems add `-psn_…`. Source: spec mac-app §1.1.
+fn with_subcommand<'a>(words: &[&'a str], is_in_bundle: bool) -> Vec<&'a str> {
+    if !is_in_bundle {
+        return words.to_vec();
+    }
+    let words: Vec<&str> = words.iter().copied().skip_while(|word| word.starts_with("-psn_")).collect();
+    let is_for_all = |word: &&str| !word.starts_with('-') || ["--help", "-h", "-V", "--version"].contains(word);
+    if words.first().is_some_and(is_for_all) { words } else { [vec!["app"], words].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_subcommand;
+
+    #[test]
+    fn a_bundle_without_a_subcommand_is_the_app() {
+        for (given, meant) in [
+            (&[][..], &["app"][..]),
+            (&["-psn_0_123"], &["app"]),
+            (&["--attach-only"], &["app", "--attach-only"]),
+            (&["-psn_0_123", "--ask", "none"], &["app", "--ask", "none"]),
+            (&["mac-debug", "run", "-psn_x"], &["mac-debug", "run", "-psn_x"]),
+            (&["node", "--port", "1"], &["node", "--port", "1"]),
+            (&["--version"], &["--version"]),
+            (&["-h"], &["-h"]),
+        ] {
+            assert_eq!(with_subcommand(given, true), meant);
+            assert_eq!(with_subcommand(given, false), given, "outside of a bundle nothing goes without saying");
+        }
     }
 }
