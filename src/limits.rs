@@ -446,3 +446,20 @@ pub const INFO_PLIST_BYTES: u64 = 64 * 1024;
 pub const SIGNATURE_AGE: Duration = Duration::from_secs(60);
 /// Processes whose signatures are remembered. ours
 pub const SIGNATURES: usize = 64;
+
+// ---- notifications ----
+
+/// Characters of a notification's title that are shown. ours
+pub const NOTIFICATION_TITLE_CHARS: usize = 256;
+/// Characters of its text that are shown. ours, over what any system shows
+pub const NOTIFICATION_BODY_CHARS: usize = 4_000;
+/// Longest name of its sound, bytes. ours
+pub const NOTIFICATION_SOUND_BYTES: usize = 128;
+/// Notifications within [`NOTIFICATION_WINDOW`]. ours
+pub const NOTIFICATIONS: usize = 20;
+/// See [`NOTIFICATIONS`]. ours
+pub const NOTIFICATION_WINDOW: Duration = Duration::from_secs(60);
+/// How long the system may take for one. ours
+pub const NOTIFICATION_WAIT: Duration = Duration::from_secs(5);
+/// How long the person may take to permit them: as long as an invocation waits. ours
+pub const NOTIFICATION_PERMISSION_WAIT: Duration = Duration::from_secs(25);

@@ -314,6 +314,7 @@ fn with_policy(
         host: Host::of_this_process(None),
         policy,
         surface: node::surface(),
+        notifications: Arc::default(),
         permissions: Arc::new(openclaw::desktop::permissions::Unsupported),
         standing: Arc::default(),
         exec_host,

@@ -29,6 +29,8 @@ const TABLES: &[&[Table]] = tables! {
     foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSRunLoop NSTimer;
     runtime: Functions NSObject NSAutoreleasePool;
     security: Functions;
+    user_notifications: UNUserNotificationCenter UNNotificationSettings UNMutableNotificationContent UNNotificationSound
+        UNNotificationRequest;
 };
 const VARIABLES: &[&[Table]] = &[appkit::panel::VARIABLES, foundation::VARIABLES, security::VARIABLES];
 

@@ -26,6 +26,7 @@ pub mod library;
 mod main_thread;
 mod runtime;
 pub mod security;
+pub mod user_notifications;
 
 pub use library::Missing;
 pub use main_thread::{MainThread, When, on_main};

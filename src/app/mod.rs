@@ -17,6 +17,7 @@
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
 
 use crate::desktop::Desktop;
+use crate::desktop::notify::Notifications;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Guards, Person, Question};
 use crate::exec::document::{DocumentPolicy, Settings};
@@ -82,6 +83,7 @@ pub struct AppHost {
     _control: Listening,
     controls: Arc<Controls>,
     person: Arc<dyn Person>,
+    notifications: Arc<Notifications>,
 }
 
 impl AppHost {
@@ -108,10 +110,13 @@ impl AppHost {
         let host = Host::of_this_process(process::found_open_files());
         let guards = Arc::new(Guards::new(state));
         log!("app", "commands are fenced by: {}", guards.fencer.mechanism());
-        let permissions = desktop.permissions();
+        let (permissions, notifications) = (desktop.permissions(), desktop.notifications());
         let queue = Arc::new(ApprovalQueue::new(desktop));
-        let person: Arc<dyn Person> =
-            Arc::new(UnlessPaused { document: Arc::clone(&document), queue: Arc::clone(&queue) });
+        let person: Arc<dyn Person> = Arc::new(UnlessPaused {
+            document: Arc::clone(&document),
+            queue: Arc::clone(&queue),
+            notifications: Arc::clone(&notifications),
+        });
         let runner =
             CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards), Arc::clone(&permissions));
         let owner = Arc::clone(&document);
@@ -128,12 +133,17 @@ impl AppHost {
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;
         let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
-        Ok(Self { exec_host, _control: control, controls, person })
+        Ok(Self { exec_host, _control: control, controls, person, notifications })
     }
 
     /// The approval queue, for what else has to be asked here.
     pub fn person(&self) -> &Arc<dyn Person> {
         &self.person
+    }
+
+    /// What shows notifications here.
+    pub fn notifications(&self) -> &Arc<Notifications> {
+        &self.notifications
     }
 
     /// What there is to look at and to tighten, for the menu.
@@ -152,12 +162,14 @@ impl AppHost {
 struct UnlessPaused {
     document: Arc<ApprovalsDocument>,
     queue: Arc<ApprovalQueue>,
+    notifications: Arc<Notifications>,
 }
 
 impl Person for UnlessPaused {
     fn ask(&self, question: &Question, withdrawn: &Wake) -> Answer {
         let paused = || self.document.is_paused().then(|| Answer::Nobody(pause::SENTENCE.to_owned()));
         paused().unwrap_or_else(|| {
+            self.notifications.announce_question();
             let answer = self.queue.ask(question, withdrawn);
             paused().unwrap_or(answer)
         })

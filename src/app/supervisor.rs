@@ -21,6 +21,7 @@ use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
+use crate::protocol::notify::NOTIFY;
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
@@ -262,9 +263,13 @@ fn start_local(
     };
     let approvals = &policy_editor.document;
     let Controls { permissions, about, .. } = &**host.controls();
+    let mut surface = node::surface();
+    if host.notifications().are_possible() {
+        surface.commands.push(NOTIFY.to_owned());
+    }
     let endpoint = match &gateway {
         Attached::Ours(ours) => {
-            ours.set_local_app(device.id(), node::surface());
+            ours.set_local_app(device.id(), surface.clone());
             gateway.endpoint()
         }
         Attached::Running(endpoint) => {
@@ -286,7 +291,8 @@ fn start_local(
         pins: Some(Arc::clone(&pins)),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
-        surface: node::surface(),
+        surface,
+        notifications: Arc::clone(host.notifications()),
         permissions: Arc::clone(permissions),
         standing: Arc::clone(&about.node),
         exec_host: commands::ExecHost::App(exec_host),

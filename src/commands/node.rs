@@ -336,6 +336,7 @@ fn options(
             settings: Settings::of(&config.exec),
         }),
         surface,
+        notifications: Arc::default(),
         permissions: Arc::new(Unsupported),
         standing: Arc::default(),
         exec_host,

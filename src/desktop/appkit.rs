@@ -2,6 +2,7 @@
 //! back to them. What counts as an answer is [`guard`]'s to say.
 
 use super::menu::{Menu, MenuAction, MenuState};
+use super::notify::Notifications;
 use super::{Desktop, Place, guard, sheet};
 use crate::exec::approval::{Answer, Question};
 use crate::limits;
@@ -107,6 +108,11 @@ impl Desktop for AppKitDesktop {
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
         Some(Arc::new(AppKitMenu))
+    }
+
+    fn notifications(&self) -> Arc<Notifications> {
+        let pressed = || drop(on_main(When::Now, |_| bring_forward()));
+        Arc::new(Notifications::of_this_system(None, pressed))
     }
 }
 
@@ -314,17 +320,22 @@ impl Menu for AppKitMenu {
     }
 }
 
+/// Brings the question that is shown before the other windows.
+fn bring_forward() {
+    SHOWN.with(|slot| {
+        if let Ok(slot) = slot.try_borrow()
+            && let Some(entry) = &*slot
+        {
+            entry.panel.bring_forward();
+        }
+    });
+}
+
 fn chosen(_: MainThread, tag: isize) {
     let index = usize::try_from(tag).ok().and_then(|tag| tag.checked_sub(1));
     let action = ACTIONS.with_borrow(|actions| index.and_then(|index| actions.get(index)).cloned());
     match action {
-        Some(MenuAction::ShowQuestion) => SHOWN.with(|slot| {
-            if let Ok(slot) = slot.try_borrow()
-                && let Some(entry) = &*slot
-            {
-                entry.panel.bring_forward();
-            }
-        }),
+        Some(MenuAction::ShowQuestion) => bring_forward(),
         // A full queue means that the last choices are not carried out yet; the person will choose again.
         Some(action) => drop(choices().0.try_send(action)),
         None => {}

@@ -7,12 +7,13 @@
 //! | [`headless`] | nobody; it knows why |
 //!
 //! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
-//! [`presence`] whether its screen can be seen.
+//! [`presence`] whether its screen can be seen; [`notify`] shows notifications.
 
 use crate::exec::approval::{Answer, Question};
 use crate::protocol::policy::Decision;
 use crate::state::approvals::ApprovalsDocument;
 use crate::sys::wake::Wake;
+use notify::Notifications;
 use permissions::Permissions;
 use presence::Presence;
 use std::str::FromStr;
@@ -23,6 +24,7 @@ pub mod bundle;
 pub mod guard;
 pub mod headless;
 pub mod menu;
+pub mod notify;
 pub mod permissions;
 pub mod presence;
 pub mod sheet;
@@ -50,6 +52,11 @@ pub trait Desktop: Send + Sync {
     /// What the system lets this process do.
     fn permissions(&self) -> Arc<dyn Permissions> {
         Arc::new(permissions::Unsupported)
+    }
+
+    /// What shows notifications; where nobody sits, nothing.
+    fn notifications(&self) -> Arc<Notifications> {
+        Arc::default()
     }
 
     /// Whether the person can see it; what does not know says so always.

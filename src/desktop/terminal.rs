@@ -1,6 +1,7 @@
 //! Asks on the controlling terminal. Source: mac-app 3.2 (which fields), NOTES "A child that
 //! shares our terminal can answer for the person".
 
+use super::notify::Notifications;
 use super::{Desktop, Place, offers};
 use crate::exec::approval::{Answer, Question, Span};
 use crate::limits;
@@ -13,6 +14,7 @@ use crate::sys::terminal::{Direction, Ready, Terminal};
 use crate::sys::wake::Wake;
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest line that a terminal gives in line mode, bytes; an answer is far shorter.
@@ -128,6 +130,10 @@ impl Desktop for TerminalDesktop {
             Err(_) if !self.terminal.is_foreground() => self.nobody(),
             Err(error) => Answer::Nobody(format!("the terminal failed: {error}")),
         }
+    }
+
+    fn notifications(&self) -> Arc<Notifications> {
+        Arc::new(Notifications::of_this_system(None, || ()))
     }
 }
 

@@ -15,6 +15,7 @@ pub use host::surface;
 use crate::client::connection::Ended;
 use crate::client::reconnect::{self, Backoff, Next, Waited};
 use crate::client::{ConnectError, Connection, CredentialSource, Endpoint, Standing, Surface};
+use crate::desktop::notify::Notifications;
 use crate::desktop::permissions::{self, Permissions};
 use crate::exec::analysis::Host;
 use crate::exec::approval::PolicySource;
@@ -59,6 +60,8 @@ pub struct NodeOptions {
     pub permissions: Arc<dyn Permissions>,
     /// How its connection stands, for others.
     pub standing: Arc<Standing>,
+    /// Who shows notifications.
+    pub notifications: Arc<Notifications>,
     /// Who runs commands.
     pub exec_host: ExecHost,
     /// Who serves `system.execApprovals.*`; none does not.
@@ -225,6 +228,7 @@ impl Node {
                 host: options.host,
                 policy: options.policy,
                 exec_host: options.exec_host,
+                notifications: options.notifications,
                 policy_editor: options.policy_editor,
                 requester,
             }),
