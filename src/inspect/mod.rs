@@ -4,6 +4,7 @@
 pub mod approvals;
 pub mod audit;
 pub mod exec_host;
+pub mod discover;
 pub mod explain;
 pub mod grants;
 pub mod nodes;
