@@ -1,10 +1,28 @@
 //! Apple's frameworks behind a safe API: the only place that knows Objective-C.
 //!
-//! Empty until part 4; the crate exists so that nothing else grows such code. Its rules:
+//! - One file a framework. Its head declares what of it is called (`objc_class!`, `functions!`, `variables!`), one
+//!   line a name with its types; `make ffi-audit` compares these lines with Apple's headers.
+//! - Libraries and symbols are looked up at run time from one table ([`library`]), so that a gateway or a node never
+//!   loads AppKit, and a missing symbol is an error with a name instead of a crash at start.
+//! - The same source is compiled for every target. On Linux nothing can be opened, except with the feature `gnustep`:
+//!   then the AppKit-compatible library of Debian stands for Foundation and AppKit.
+//! - Outwards the API is safe and knows nothing of the rooms in `openclaw`. What belongs to the main thread takes a
+//!   [`MainThread`], which exists nowhere else.
 //!
-//! - one file a framework; the FFI is written by hand, and every block says why it is sound;
-//! - libraries and symbols are looked up at run time from one table, so that a gateway or a node
-//!   never loads AppKit, and a missing symbol is an error with a name instead of a crash at start;
-//! - outwards the API is safe and knows nothing of the rooms in `openclaw`;
-//! - `make ffi-audit` compares every name with Apple's headers, `make check-macos` compiles and
-//!   links it for both Apple targets.
+//! An Objective-C exception cannot be caught here. So nothing is called that may raise one: every wrapper checks first
+//! what would (mac-app §8.9).
+#![warn(missing_docs)]
+// The parts that bring the other frameworks call what is not called yet.
+#![allow(dead_code)]
+
+#[macro_use]
+mod declare;
+mod block;
+mod class;
+pub mod foundation;
+pub mod library;
+mod main_thread;
+mod runtime;
+
+pub use library::Missing;
+pub use main_thread::{MainThread, When, on_main};

@@ -1,0 +1,137 @@
+//! Blocks by hand (mac-app §8.8), one pattern for every completion handler: the block has a ticket, the waiter has the
+//! other end of a channel. A late call finds no ticket and does nothing; nothing is freed twice or leaked.
+
+use crate::library::{Library, Missing};
+use crate::runtime::Id;
+use std::any::Any;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// The flag "a signature follows in the descriptor"; without copy and dispose helpers.
+const HAS_SIGNATURE: i32 = 1 << 30;
+
+/// Completion handlers that may be awaited at the same time.
+const TICKETS: usize = 256;
+
+#[repr(C)]
+struct Descriptor {
+    reserved: usize,
+    size: usize,
+    signature: *const c_char,
+}
+
+/// A block with one captured number.
+#[repr(C)]
+pub(crate) struct Block {
+    isa: *const c_void,
+    flags: i32,
+    reserved: i32,
+    invoke: *const c_void,
+    descriptor: *const Descriptor,
+    ticket: u64,
+}
+
+/// What is waited for, by ticket; each value is a `SyncSender` of the waiter's type.
+static WAITING: Mutex<Option<HashMap<u64, Box<dyn Any + Send>>>> = Mutex::new(None);
+
+/// Why a completion handler gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Not before the deadline.
+    TimedOut,
+    /// There are no blocks here, or too many are awaited.
+    Missing(Missing),
+}
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("the system did not answer in time"),
+            Self::Missing(missing) => missing.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// Calls `start` with a block whose code is `invoke`, and waits until that code has [`answer`]ed it.
+///
+/// `invoke` is the address of an `extern "C-unwind" fn(*const Block, …)` with the arguments that `signature` says (mac-app
+/// §8.8) and that calls `answer::<V>`.
+///
+/// # Errors
+/// See [`Unanswered`].
+///
+/// # Safety
+/// `invoke` has the type that the callee calls it by; `start` hands the block to a method that takes one of this type.
+pub(crate) unsafe fn wait<V: Send + 'static>(
+    invoke: *const c_void,
+    signature: &'static CStr,
+    deadline: Instant,
+    start: impl FnOnce(Id),
+) -> Result<V, Unanswered> {
+    let (ticket, answer) = ticket::<V>().map_err(Unanswered::Missing)?;
+    let isa = Library::System.symbol("_NSConcreteStackBlock").map_err(|missing| {
+        forget(ticket);
+        Unanswered::Missing(missing)
+    })?;
+    let descriptor = Descriptor { reserved: 0, size: size_of::<Block>(), signature: signature.as_ptr() };
+    // A callee that keeps the block copies it, but not its descriptor, which therefore lives for ever; a few bytes a call
+    // would add up, so one is kept for each signature.
+    let block = Block { isa, flags: HAS_SIGNATURE, reserved: 0, invoke, descriptor: kept(descriptor), ticket };
+    start((&raw const block).cast_mut().cast());
+    let waited = answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    forget(ticket);
+    waited.map_err(|_| Unanswered::TimedOut)
+}
+
+/// The one descriptor of this signature, for ever.
+fn kept(descriptor: Descriptor) -> *const Descriptor {
+    static KEPT: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let signature = descriptor.signature as usize;
+    if let Some((_, address)) = kept.iter().find(|(of, _)| *of == signature) {
+        return *address as *const Descriptor;
+    }
+    let address: *const Descriptor = Box::leak(Box::new(descriptor));
+    kept.push((signature, address as usize));
+    address
+}
+
+fn ticket<V: Send + 'static>() -> Result<(u64, Receiver<V>), Missing> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let (sender, receiver) = sync_channel::<V>(1);
+    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let waiting = waiting.get_or_insert_default();
+    if waiting.len() >= TICKETS {
+        return Err(Missing { name: "room for another completion handler".to_owned() });
+    }
+    let ticket = NEXT.fetch_add(1, Ordering::Relaxed);
+    waiting.insert(ticket, Box::new(sender));
+    Ok((ticket, receiver))
+}
+
+fn take(ticket: u64) -> Option<Box<dyn Any + Send>> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(&ticket)
+}
+
+fn forget(ticket: u64) {
+    drop(take(ticket));
+}
+
+/// Answers whoever waits for `block`; a second or late answer goes nowhere. For the code of a block.
+///
+/// # Safety
+/// `block` is what the code was called with.
+pub(crate) unsafe fn answer<V: Send + 'static>(block: *const Block, value: V) {
+    // SAFETY: the literal that `wait` made or a copy of it, whose last member is the ticket.
+    let ticket = unsafe { (*block).ticket };
+    if let Some(sender) = take(ticket).and_then(|sender| sender.downcast::<SyncSender<V>>().ok()) {
+        // A full channel cannot be: one ticket, one answer. A waiter that left does not matter.
+        let _left = sender.try_send(value);
+    }
+}

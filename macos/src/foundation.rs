@@ -1,0 +1,231 @@
+//! Foundation: strings, collections, numbers, bundles, run-loop modes.
+
+use crate::library::Missing;
+use crate::runtime::{self, Bool, Id, NIL, NSObject, allocate};
+use std::ffi::{c_char, c_void};
+
+/// `NSUTF8StringEncoding`.
+const UTF8: usize = 4;
+
+objc_class! {
+    NSString from Foundation {
+        - init_with_bytes = "initWithBytes:length:encoding:" (bytes: *const c_void, length: usize, encoding: usize) -> Id;
+        - utf8 = "UTF8String" () -> *const c_char;
+        - utf8_length = "lengthOfBytesUsingEncoding:" (encoding: usize) -> usize;
+    }
+}
+
+objc_class! {
+    NSArray from Foundation {
+        + with_objects = "arrayWithObjects:count:" (objects: *const Id, count: usize) -> Id;
+        - count = "count" () -> usize;
+        - object_at = "objectAtIndex:" (index: usize) -> Id;
+    }
+}
+
+objc_class! {
+    NSDictionary from Foundation {
+        + with_objects = "dictionaryWithObjects:forKeys:count:" (objects: *const Id, keys: *const Id, count: usize) -> Id;
+        - object_for = "objectForKey:" (key: Id) -> Id;
+        - all_keys = "allKeys" () -> Id;
+    }
+}
+
+objc_class! {
+    NSNumber from Foundation {
+        + with_bool = "numberWithBool:" (value: Bool) -> Id;
+        + with_integer = "numberWithInteger:" (value: isize) -> Id;
+        + with_double = "numberWithDouble:" (value: f64) -> Id;
+        - bool_value = "boolValue" () -> Bool;
+        - integer_value = "integerValue" () -> isize;
+        - double_value = "doubleValue" () -> f64;
+    }
+}
+
+objc_class! {
+    NSData from Foundation {
+        + with_bytes = "dataWithBytes:length:" (bytes: *const c_void, length: usize) -> Id;
+        - bytes = "bytes" () -> *const c_void;
+        - length = "length" () -> usize;
+    }
+}
+
+objc_class! {
+    NSURL from Foundation {
+        + with_string = "URLWithString:" (text: Id) -> Id;
+        + file = "fileURLWithPath:" (path: Id) -> Id;
+        - absolute_string = "absoluteString" () -> Id;
+        - path = "path" () -> Id;
+    }
+}
+
+objc_class! {
+    NSError from Foundation {
+        - domain = "domain" () -> Id;
+        - code = "code" () -> isize;
+        - localized_description = "localizedDescription" () -> Id;
+    }
+}
+
+objc_class! {
+    NSBundle from Foundation {
+        + main = "mainBundle" () -> Id;
+        - identifier = "bundleIdentifier" () -> Id;
+        - path = "bundlePath" () -> Id;
+        - info = "objectForInfoDictionaryKey:" (key: Id) -> Id;
+    }
+}
+
+variables! { Foundation {
+    /// The mode in which nothing is held.
+    NSDefaultRunLoopMode: Id;
+} }
+
+/// An `NSString` in the current pool; nil without a runtime.
+pub(crate) fn string(text: &str) -> Id {
+    // SAFETY: bytes and their length, copied by the string; UTF-8 by Rust's promise; the reference goes to the pool.
+    unsafe {
+        let made = NSString::init_with_bytes(allocate(NSString::class()), text.as_ptr().cast(), text.len(), UTF8);
+        NSObject::autorelease(made)
+    }
+}
+
+/// The text of an `NSString`; none for nil and for what is no string.
+///
+/// # Safety
+/// `object` is nil or alive.
+pub(crate) unsafe fn text(object: Id) -> Option<String> {
+    // SAFETY: alive; its bytes are the pool's, and as many as its length says.
+    unsafe {
+        if !NSObject::is_kind_of_class(object, NSString::class()).is() {
+            return None;
+        }
+        let bytes = NSString::utf8(object);
+        if bytes.is_null() {
+            return None;
+        }
+        let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), NSString::utf8_length(object, UTF8));
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// An `NSArray` in the current pool of these objects. Nil among them ends the process (an exception), so they are left out.
+///
+/// # Safety
+/// Each object is nil or alive.
+pub(crate) unsafe fn array(objects: &[Id]) -> Id {
+    let present: Vec<Id> = objects.iter().copied().filter(|object| !object.is_null()).collect();
+    // SAFETY: that many live objects, retained by the array.
+    unsafe { NSArray::with_objects(present.as_ptr(), present.len()) }
+}
+
+/// The objects of an `NSArray`, alive as long as the array; none of nil.
+///
+/// # Safety
+/// `object` is nil or a live array that nobody changes meanwhile.
+pub(crate) unsafe fn objects(array: Id) -> impl Iterator<Item = Id> {
+    // SAFETY: alive or nil, by the caller's promise.
+    let count = unsafe { NSArray::count(array) };
+    // SAFETY: as above; indices below its count never raise.
+    (0..count).map(move |index| unsafe { NSArray::object_at(array, index) })
+}
+
+/// The bytes of an `NSData`, copied; none of nil.
+///
+/// # Safety
+/// `data` is nil or a live `NSData`.
+pub(crate) unsafe fn bytes(data: Id) -> Option<Vec<u8>> {
+    // SAFETY: as many bytes as its length says, alive as long as it is.
+    unsafe {
+        let start = NSData::bytes(data);
+        let length = NSData::length(data);
+        if start.is_null() || length == 0 {
+            return (!data.is_null()).then(Vec::new);
+        }
+        Some(std::slice::from_raw_parts(start.cast::<u8>(), length).to_vec())
+    }
+}
+
+/// What an `NSError` says, with domain and code.
+///
+/// # Safety
+/// `error` is nil or a live `NSError`.
+pub(crate) unsafe fn error_text(error: Id) -> String {
+    // SAFETY: alive.
+    unsafe {
+        let words = text(NSError::localized_description(error)).unwrap_or_default();
+        let domain = text(NSError::domain(error)).unwrap_or_default();
+        format!("{words} ({domain} {})", NSError::code(error))
+    }
+}
+
+/// Names of run-loop modes that are macros or differ between the libraries, by their text.
+const MODAL: &str = "NSModalPanelRunLoopMode";
+const TRACKING: &str = "NSEventTrackingRunLoopMode";
+
+/// The modes in which a task or timer may run, as an `NSArray` in the pool: default and modal, with `tracking` also while
+/// a button or menu item is held. "Common modes" leave the modal one out in the compatible library.
+pub(crate) fn modes(tracking: bool) -> Result<Id, Missing> {
+    let default = NSDefaultRunLoopMode()?;
+    let modes = [default, string(MODAL), if tracking { string(TRACKING) } else { NIL }];
+    // SAFETY: two or three live strings.
+    Ok(unsafe { array(&modes) })
+}
+
+/// The program's own bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// For example `ai.openclaw.mac`.
+    pub identifier: String,
+    /// The folder that ends in `.app`.
+    pub path: String,
+}
+
+/// The bundle that this program is the executable of; none for a bare tool.
+pub fn main_bundle() -> Option<Bundle> {
+    runtime::pooled(|| {
+        // SAFETY: the main bundle lives for ever; its strings are in the pool.
+        let (identifier, path) = unsafe {
+            let bundle = NSBundle::main();
+            (text(NSBundle::identifier(bundle))?, text(NSBundle::path(bundle))?)
+        };
+        path.ends_with(".app").then_some(Bundle { identifier, path })
+    })
+}
+
+#[cfg(all(test, any(target_os = "macos", feature = "gnustep")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn text_survives_the_way_to_an_object_and_back() {
+        runtime::pooled(|| {
+            for words in ["", "plain", "zero \0 inside", "ümläut 🦞 \u{202e}"] {
+                // SAFETY: a string of ours, in this pool.
+                assert_eq!(unsafe { text(string(words)) }.as_deref(), Some(words));
+            }
+            // SAFETY: nil, and an object that is no string.
+            assert_eq!(unsafe { (text(NIL), text(NSNumber::with_integer(3))) }, (None, None));
+        });
+    }
+
+    #[test]
+    fn collections_leave_nil_out() {
+        runtime::pooled(|| {
+            // SAFETY: live strings and nil.
+            let words: Vec<_> =
+                unsafe { objects(array(&[string("a"), NIL, string("b")])).map(|object| text(object)) }.collect();
+            assert_eq!(words, [Some("a".to_owned()), Some("b".to_owned())]);
+        });
+    }
+
+    #[test]
+    fn modes_differ_by_tracking() {
+        runtime::pooled(|| {
+            // SAFETY: arrays in this pool.
+            let counts = unsafe { (NSArray::count(modes(false).unwrap()), NSArray::count(modes(true).unwrap())) };
+            assert_eq!(counts, (2, 3));
+        });
+    }
+}
