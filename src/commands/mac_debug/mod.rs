@@ -1,6 +1,7 @@
 //! `openclaw mac-debug`
 
 mod changes;
+mod find;
 mod looks;
 mod runs;
 
@@ -49,6 +50,8 @@ pub struct Flags {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Command {
+    Discover(find::Discover),
+    Connect(find::Connect),
     Status(looks::Status),
     Nodes(looks::Nodes),
     Run(runs::Run),
@@ -68,7 +71,7 @@ enum Command {
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let Flags { state_dir, url, ssh, ssh_identity, ssh_config, port, command } = flags;
     environment.gateway_port = port.or(environment.gateway_port);
-    let named = Named { url, ssh, ssh_identity, ssh_config };
+    let named = Named { url, ssh, ssh_identity, ssh_config, port: None };
     let is_run = matches!(command, Command::Run(_));
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
         Command::Pause(_)
@@ -77,6 +80,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Explain(_)
         | Command::Audit(_)
         | Command::ExecHost(_)
+        | Command::Discover(_)
             if named.is_any() =>
         {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
@@ -87,6 +91,8 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Explain(flags) => looks::explain(&state, &environment, flags),
         Command::ExecHost(flags) => looks::exec_host(&state, &flags),
         Command::Audit(flags) => looks::audit(&state, &flags),
+        Command::Discover(flags) => find::discover(&environment, flags),
+        Command::Connect(flags) => find::connect(state, environment, named, flags),
         Command::Approvals(flags) => {
             let other = named.endpoint(&state, &environment)?;
             approvals::run(flags, approvals::Way { state, environment, other })
@@ -117,6 +123,8 @@ struct Named {
     ssh: Option<SshTarget>,
     ssh_identity: Option<PathBuf>,
     ssh_config: Option<PathBuf>,
+    /// Of the gateway behind ssh; else as configured.
+    port: Option<u16>,
 }
 
 impl Named {
@@ -125,7 +133,10 @@ impl Named {
     }
 
     fn endpoint(self, state: &StateDir, environment: &Environment) -> Result<Option<Endpoint>, InspectError> {
-        let port = if self.ssh.is_some() { Config::inspect(state, environment)?.port } else { 0 };
+        let port = match self.port {
+            None if self.ssh.is_some() => Config::inspect(state, environment)?.port,
+            port => port.unwrap_or_default(),
+        };
         let tunnel = ssh::tunnel(self.ssh, self.ssh_identity.as_deref(), self.ssh_config.as_deref(), port);
         match (self.url, tunnel.map_err(InspectError::Usage)?) {
             (Some(_), Some(_)) => Err(InspectError::Usage("say one of --url and --ssh".to_owned())),
@@ -149,6 +160,8 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Pause(_)
         | Command::Resume(_)
         | Command::Approvals(_)
+        | Command::Connect(_)
+        | Command::Discover(_)
         | Command::Grants(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
