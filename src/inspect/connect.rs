@@ -130,13 +130,24 @@ struct Journey {
     hello: Option<Value>,
     /// Each further one is a way that a refusal named.
     attempts: u32,
+    has_secret: bool,
 }
 
 impl Journey {
     fn new() -> Self {
         let began = Instant::now();
         let (steps, next) = (Vec::new(), "reach");
-        Self { began, last: began, steps, next, key: None, clock_skew_ms: None, hello: None, attempts: 0 }
+        Self {
+            began,
+            last: began,
+            steps,
+            next,
+            key: None,
+            clock_skew_ms: None,
+            hello: None,
+            attempts: 0,
+            has_secret: false,
+        }
     }
 
     fn take(&mut self, step: &Step<'_>) {
@@ -206,6 +217,8 @@ pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Resu
         Ok((target, mode)) => {
             report["url"] = target.endpoint.to_string().into();
             report["mode"] = mode.into();
+            let secrets = [&target.credentials.token, &target.credentials.password];
+            journey.has_secret = secrets.into_iter().any(Option::is_some);
             report["pinnedKey"] = GatewayPins::new(&target.state).pinned(&target.endpoint.pin_name())?.into();
             try_it(&target, check, &mut journey)
         }
@@ -215,6 +228,12 @@ pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Resu
     let class = match &result {
         Ok(health) if health.get("ok") == Some(&Value::Bool(false)) => Class::Trouble,
         Ok(_) => Class::Ok,
+        // Who shows nothing is asked for a device.
+        Err(InspectError::Connect(ConnectError::Refused(error)))
+            if !journey.has_secret && error.detail_code() == "DEVICE_IDENTITY_REQUIRED" =>
+        {
+            Class::Credentials
+        }
         Err(error) => Class::of(error),
     };
     report["steps"] = journey.steps(result.is_ok()).into();
@@ -316,6 +335,13 @@ fn warnings(report: &Value, journey: &Journey) -> Vec<String> {
                 missing.join(", ")
             ));
         }
+    }
+    if !journey.has_secret && journey.attempts > 0 {
+        warnings.push(
+            "no token or password was shown: a stored one goes to its own gateway only; give this one's with \
+             --token-file, --token-stdin or OPENCLAW_GATEWAY_TOKEN"
+                .to_owned(),
+        );
     }
     if journey.attempts > 1 {
         warnings.push(format!("it took {} attempts, each with what the refusal before named", journey.attempts));

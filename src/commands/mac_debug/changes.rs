@@ -5,13 +5,13 @@ use crate::commands::say;
 use crate::inspect::{InspectError, Target, grants, pairing, token};
 use crate::protocol::text;
 use crate::state::{StateDir, StateError, pause};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::process::ExitCode;
 
 /// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID; or link: a setup link for one new
 /// node, good once and for ten minutes (there: openclaw node --pair LINK). What it offers is approved here.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "pair")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pair", example = "openclaw mac-debug pair list\n  openclaw mac-debug pair approve 3f2a")]
 pub(super) struct Pair {
     /// print JSON
     #[argh(switch)]
@@ -26,8 +26,8 @@ pub(super) struct Pair {
 
 /// Commands that the person at the app allowed for a while (with the words `15min` or `session`): list, revoke ID, revoke
 /// all. They end with the app, too.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "grants")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "grants", example = "openclaw mac-debug grants list")]
 pub(super) struct Grants {
     /// print JSON
     #[argh(switch)]
@@ -43,8 +43,8 @@ pub(super) struct Grants {
 /// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
 /// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
 /// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "token")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "token", example = "openclaw mac-debug token rotate")]
 pub(super) struct Token {
     /// print JSON
     #[argh(switch)]
@@ -56,13 +56,13 @@ pub(super) struct Token {
 
 /// Stop everything: from now on no command starts on this machine, whatever policy or a person says. What runs goes on.
 /// Holds until `resume`, also over a restart.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "pause")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pause", example = "openclaw mac-debug pause")]
 pub(super) struct Pause {}
 
 /// Let commands start again after `pause`.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "resume")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "resume", example = "openclaw mac-debug resume")]
 pub(super) struct Resume {}
 
 pub(super) fn token(target: Target, flags: &Token) -> Result<ExitCode, InspectError> {

@@ -14,7 +14,7 @@ use crate::protocol::text;
 use crate::state::config::GatewayMode;
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Find the gateways that make themselves known in the local network (Bonjour; ours never does), or in a domain. It asks
 /// the neighbours once and shows what they say of themselves; nothing is connected to.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "discover",
@@ -46,7 +46,7 @@ pub(super) struct Discover {
 
 /// Try a login, step by step, and say what it would take where it fails. Without a device, so nothing is paired; nothing
 /// is pinned or stored. The secret is the one that belongs to the gateway; one that is given here goes before it.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "connect",

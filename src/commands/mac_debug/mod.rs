@@ -9,19 +9,21 @@ use super::{approvals, complain, failed, locate, say, ssh, usage};
 use crate::client::tunnel::Target as SshTarget;
 use crate::client::{CallError, Endpoint};
 use crate::inspect::{InspectError, Target};
+use crate::protocol::text;
 use crate::state::config::Config;
 use crate::state::{Environment, StateDir};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Look at everything, and drive it: connects to the gateway over its Unix socket, without a device,
 /// asking the least rights. Looking creates and changes nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "mac-debug",
+    example = "openclaw mac-debug status\n  openclaw mac-debug connect",
     note = "`run` exits with the command's exit code; 124 = it ran out of time, 125 = it could not be asked for, 126 = it was refused."
 )]
 pub struct Flags {
@@ -47,7 +49,7 @@ pub struct Flags {
     command: Command,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Discover(find::Discover),
@@ -170,5 +172,19 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
 }
 
 pub(super) fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
-    if json { say(&format!("{value:#}\n")) } else { say(&text(value)) }
+    if json { say(&(harmless(&format!("{value:#}")) + "\n")) } else { say(&text(value)) }
+}
+
+/// JSON in which what a terminal obeys, and what a person cannot see, is escaped as JSON has it (A159). Such characters
+/// stand inside its texts only.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && text::is_hidden(character) {
+            out.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
