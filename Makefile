@@ -77,5 +77,5 @@ completions: build ## completions for bash, zsh and fish, from the same definiti
 install: build man completions ## the binary into PREFIX/bin (~/.local/bin), man pages and completions into PREFIX/share
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 "$(OPENCLAW)" "$(DESTDIR)$(PREFIX)/bin/openclaw"
-	@cd "$(SHARE)" && find . -type f -exec install -D -m 644 {} "$(abspath $(DESTDIR)$(PREFIX))/share/{}" \;
+	cp -R "$(SHARE)" "$(DESTDIR)$(PREFIX)/"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw, and what belongs to it in $(DESTDIR)$(PREFIX)/share"

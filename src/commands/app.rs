@@ -19,7 +19,7 @@ use std::process::ExitCode;
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
 /// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "app", example = "openclaw app --ask terminal\n  openclaw app install")]
+#[argh(subcommand, name = "app", example = "openclaw app --ask terminal\nopenclaw app install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status

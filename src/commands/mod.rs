@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 /// OpenClaw on this Mac: lets an agent use it, as far as you allow.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(example = "openclaw app\n  openclaw mac-debug status")]
+#[argh(example = "openclaw app\nopenclaw mac-debug status")]
 struct Openclaw {
     /// print the version
     #[argh(switch, short = 'V')]

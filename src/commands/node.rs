@@ -33,7 +33,7 @@ use std::sync::Arc;
 /// Run only the node host: it connects to a gateway (this product's or the original one) and offers
 /// this machine's commands. A gateway on another machine is reached with --ssh.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "node", example = "openclaw node --ssh me@gateway.example\n  openclaw node install")]
+#[argh(subcommand, name = "node", example = "openclaw node --ssh me@gateway.example\nopenclaw node install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status

@@ -228,9 +228,9 @@ pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Resu
     let class = match &result {
         Ok(health) if health.get("ok") == Some(&Value::Bool(false)) => Class::Trouble,
         Ok(_) => Class::Ok,
-        // Who shows nothing is asked for a device.
+        // An operator whose secret does not count is asked for a device instead.
         Err(InspectError::Connect(ConnectError::Refused(error)))
-            if !journey.has_secret && error.detail_code() == "DEVICE_IDENTITY_REQUIRED" =>
+            if report["role"] == Role::Operator.word() && error.detail_code() == "DEVICE_IDENTITY_REQUIRED" =>
         {
             Class::Credentials
         }
@@ -390,7 +390,7 @@ pub fn text(report: &Value) -> String {
             ),
         );
     }
-    if count("/steps") > 1 {
+    if report.pointer("/steps/1/ok") == Some(&Value::Bool(true)) {
         let pinned = match (&report["gatewayKey"], &report["pinnedKey"]) {
             (Value::Null, Value::Null) => {
                 "none shown, as official gateways do; it cannot be told from another".to_owned()

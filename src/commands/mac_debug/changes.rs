@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID; or link: a setup link for one new
 /// node, good once and for ten minutes (there: openclaw node --pair LINK). What it offers is approved here.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "pair", example = "openclaw mac-debug pair list\n  openclaw mac-debug pair approve 3f2a")]
+#[argh(subcommand, name = "pair", example = "openclaw mac-debug pair list\nopenclaw mac-debug pair approve 3f2a")]
 pub(super) struct Pair {
     /// print JSON
     #[argh(switch)]

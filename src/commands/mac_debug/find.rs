@@ -50,7 +50,7 @@ pub(super) struct Discover {
 #[argh(
     subcommand,
     name = "connect",
-    example = "openclaw mac-debug connect\n  openclaw mac-debug connect --url ws://127.0.0.1:18789 --token-file token --json",
+    example = "openclaw mac-debug connect\nopenclaw mac-debug connect --url ws://127.0.0.1:18789 --token-file token --json",
     error_code(0, "logged in, and the gateway is well"),
     error_code(1, "logged in and it is not well, or something on this machine"),
     error_code(2, "what was asked for cannot be tried"),

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 #[argh(
     subcommand,
     name = "mac-debug",
-    example = "openclaw mac-debug status\n  openclaw mac-debug connect",
+    example = "openclaw mac-debug status\nopenclaw mac-debug connect",
     note = "`run` exits with the command's exit code; 124 = it ran out of time, 125 = it could not be asked for, 126 = it was refused."
 )]
 pub struct Flags {

@@ -92,9 +92,8 @@ impl Found {
         }
     }
 
-    /// Takes what concerns our service; true when an instance is new.
-    fn hear(&mut self, answer: Answer) -> bool {
-        let known = self.instances.len();
+    /// Takes what concerns our service.
+    fn hear(&mut self, answer: Answer) {
         for record in answer.records {
             match record.data {
                 Data::Pointer(instance) if record.name.is(&self.service) => drop(self.entry(&instance)),
@@ -107,12 +106,11 @@ impl Found {
                 }
             }
         }
-        self.instances.len() > known
     }
 
-    /// What is still to be asked of them.
-    fn missing(&self) -> impl Iterator<Item = (&Name, Kind)> {
-        self.instances.iter().flat_map(|instance| {
+    /// What is still to be asked of them, those before `first` left out.
+    fn missing(&self, first: usize) -> impl Iterator<Item = (&Name, Kind)> {
+        self.instances.iter().skip(first).flat_map(|instance| {
             let text = instance.texts.is_none().then_some((&instance.name, Kind::Text));
             text.into_iter().chain(instance.place.is_none().then_some((&instance.name, Kind::Place)))
         })
