@@ -332,6 +332,14 @@ fn an_old_protocol() {
         ),
         "{text}"
     );
+    // What answers with something else.
+    let (code, text) =
+        explained(scripted(|_| json!({"ok": true, "payload": {"type": "welcome", "auth": {"role": "guest"}}})));
+    assert_eq!(code, 4);
+    assert!(
+        text.contains("Step:      hello     failed N ms\n") && text.contains("not a hello-ok for this role"),
+        "{text}"
+    );
     // One that is old, but not too old.
     let old = scripted(move |request| match request["params"]["maxProtocol"].as_u64() {
         Some(4) => refused("INVALID_REQUEST", "protocol mismatch", details(3)),
