@@ -463,3 +463,26 @@ pub const NOTIFICATION_WINDOW: Duration = Duration::from_secs(60);
 pub const NOTIFICATION_WAIT: Duration = Duration::from_secs(5);
 /// How long the person may take to permit them: as long as an invocation waits. ours
 pub const NOTIFICATION_PERMISSION_WAIT: Duration = Duration::from_secs(25);
+
+// ---- discovery ----
+
+/// Records of one DNS message that we read; a message with more is not an honest one. ours
+pub const DNS_RECORDS: usize = 256;
+/// Keys of one service that we read; the official gateway writes eleven. ours, spec: mac-app §4.2
+pub const DNS_TEXTS: usize = 32;
+/// Largest DNS datagram. RFC 6762 (17)
+pub const DNS_BYTES: usize = 9_000;
+/// Gateways that one look around lists. ours
+pub const DISCOVERED: usize = 64;
+/// Network interfaces that it asks on. ours
+pub const DISCOVERY_INTERFACES: usize = 16;
+/// How long it listens, unless told; and the least. spec: mac-app §4.1
+pub const DISCOVERY_WINDOW_MS: u64 = 2_000;
+/// See there.
+pub const DISCOVERY_WINDOW_MS_MIN: u64 = 100;
+/// Longest window of it and of a `connect` check. ours
+pub const INSPECTION_MS_MAX: u64 = 600_000;
+/// Name servers of resolv.conf that count. resolv.conf(5), MAXNS
+pub const NAME_SERVERS: usize = 3;
+/// How long one of them may take. ours, half of resolv.conf(5)'s
+pub const NAME_SERVER_WAIT: Duration = Duration::from_millis(2_500);

@@ -20,6 +20,7 @@ mod declare;
 pub mod appkit;
 mod block;
 mod class;
+pub mod dns_sd;
 pub mod foundation;
 pub mod inventory;
 pub mod library;

@@ -6,7 +6,7 @@ use crate::app::control;
 use crate::inspect::InspectError;
 use crate::protocol::text;
 use crate::state::StateDir;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// What the system lets the running app do: status, or request NAME, which has the app make macOS ask you, if it still
 /// asks. Names: appleScript, notifications, accessibility, screenRecording, microphone, speechRecognition, camera,
 /// location, eventPosting.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "permissions")]
 pub struct Flags {
     /// print JSON
