@@ -288,6 +288,12 @@ pub const GRANTS: usize = 256;
 pub const GRANT_TEXT_BYTES: usize = 2 * 1024;
 /// A question stands this long before anything that is typed counts. spec: H05
 pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
+/// How old the event behind a press of the panel's buttons may be. ours: an action follows its event at once
+pub const PRESS_AGE: Duration = Duration::from_secs(1);
+/// Pause between two looks at what the menu shows. ours
+pub const MENU_PAUSE: Duration = Duration::from_secs(1);
+/// Choices in the menu that wait to be carried out; more are dropped. ours
+pub const MENU_CHOICES: usize = 16;
 /// Bytes of one request line on the control socket. ours
 pub const CONTROL_LINE_BYTES: usize = 64 * 1024;
 
@@ -444,3 +450,61 @@ pub const CANVAS_LOOK: Duration = Duration::from_millis(500);
 pub const CANVAS_FRAMES: usize = 64;
 /// Bytes of a camera's picture. Source: mac-app (1.10).
 pub const CAMERA_BYTES: usize = 5_000_000;
+// ---- the app's life ----
+
+/// Between two looks at the permissions that a node has declared. spec: mac-app (2.1), never closer than 0.5 s
+pub const PERMISSIONS_LOOK: Duration = Duration::from_secs(5);
+/// How far the clock in an envelope of the official command line may be off. docs: platforms/mac/xpc (2026.9)
+pub const CONTROL_TTL: Duration = Duration::from_secs(15);
+/// Nonces of such envelopes that are remembered. ours, as the original
+pub const CONTROL_NONCES: usize = 1_024;
+/// Longest of them. ours, as the original
+pub const CONTROL_NONCE_BYTES: usize = 128;
+/// Bytes of an Info.plist that are read. ours
+pub const INFO_PLIST_BYTES: u64 = 64 * 1024;
+// ---- code signatures ----
+
+/// What was found out about a process's signature is believed for this long. spec: mac-app 7.3
+pub const SIGNATURE_AGE: Duration = Duration::from_secs(60);
+/// Processes whose signatures are remembered. ours
+pub const SIGNATURES: usize = 64;
+
+// ---- notifications ----
+
+/// Characters of a notification's title that are shown. ours
+pub const NOTIFICATION_TITLE_CHARS: usize = 256;
+/// Characters of its text that are shown. ours, over what any system shows
+pub const NOTIFICATION_BODY_CHARS: usize = 4_000;
+/// Longest name of its sound, bytes. ours
+pub const NOTIFICATION_SOUND_BYTES: usize = 128;
+/// Notifications within [`NOTIFICATION_WINDOW`]. ours
+pub const NOTIFICATIONS: usize = 20;
+/// See [`NOTIFICATIONS`]. ours
+pub const NOTIFICATION_WINDOW: Duration = Duration::from_secs(60);
+/// How long the system may take for one. ours
+pub const NOTIFICATION_WAIT: Duration = Duration::from_secs(5);
+/// How long the person may take to permit them: as long as an invocation waits. ours
+pub const NOTIFICATION_PERMISSION_WAIT: Duration = Duration::from_secs(25);
+
+// ---- discovery ----
+
+/// Records of one DNS message that we read; a message with more is not an honest one. ours
+pub const DNS_RECORDS: usize = 256;
+/// Keys of one service that we read; the official gateway writes eleven. ours, spec: mac-app §4.2
+pub const DNS_TEXTS: usize = 32;
+/// Largest DNS datagram. RFC 6762 (17)
+pub const DNS_BYTES: usize = 9_000;
+/// Gateways that one look around lists. ours
+pub const DISCOVERED: usize = 64;
+/// Network interfaces that it asks on. ours
+pub const DISCOVERY_INTERFACES: usize = 16;
+/// How long it listens, unless told; and the least. spec: mac-app §4.1
+pub const DISCOVERY_WINDOW_MS: u64 = 2_000;
+/// See there.
+pub const DISCOVERY_WINDOW_MS_MIN: u64 = 100;
+/// Longest window of it and of a `connect` check. ours
+pub const INSPECTION_MS_MAX: u64 = 600_000;
+/// Name servers of resolv.conf that count. resolv.conf(5), MAXNS
+pub const NAME_SERVERS: usize = 3;
+/// How long one of them may take. ours, half of resolv.conf(5)'s
+pub const NAME_SERVER_WAIT: Duration = Duration::from_millis(2_500);

@@ -3,10 +3,10 @@
 
 use crate::limits;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -68,23 +68,27 @@ pub fn line(part: &str, text: fmt::Arguments<'_>) {
 
 /// A closed standard error must not end the process.
 fn emit(line: &str) {
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    if let Some((path, file)) = FILE.get() {
-        turn_over(path, file);
-    }
+    let Some((path, file)) = FILE.get() else {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        return;
+    };
+    let _ = (&*file).write_all(line.as_bytes());
+    turn_over(path, file);
 }
 
-/// The file that standard error goes to, where a service manager that does not bound it has opened it.
+/// The log's own file, where a service manager does not bound what standard error goes to.
 static FILE: OnceLock<(PathBuf, File)> = OnceLock::new();
 
-/// From now on the file at `path` is kept below its bound, one older file beside it, if it is what
-/// standard error goes to. launchd opens it for appending, so it can be cut while it is written.
-pub fn keep_bounded(path: PathBuf) {
-    let Ok(file) = std::io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
-    if let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata())
+/// From now on the log goes to `path`, which is kept below its bound with one older file beside it, if standard error
+/// goes to the file at `output`, as under launchd. That one is left for crashes, and cut at each start.
+pub fn keep_bounded(output: &Path, path: PathBuf) {
+    let Ok(standard) = std::io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
+    if let (Ok(ours), Ok(named)) = (standard.metadata(), output.symlink_metadata())
         && named.is_file()
         && (ours.dev(), ours.ino()) == (named.dev(), named.ino())
+        && let Ok(file) = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)
     {
+        turn_over(output, &standard);
         let _ = FILE.set((path, file));
     }
 }

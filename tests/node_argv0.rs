@@ -55,6 +55,7 @@ fn node(scratch: &Scratch) -> Commands {
             settings: Settings::default(),
         }),
         exec_host: ExecHost::Local(Arc::new(guards)),
+        notifications: Arc::default(),
         policy_editor: None,
         abilities: None,
         requester: "a test".into(),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use openclaw::app::exec_host::{ExecHost, Runner, Services};
+use openclaw::app::peers::Peers;
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::{Answer, Context, Guards, Origin, Person, PolicySource, Question, authorise};
 use openclaw::exec::policy::Rules;
@@ -141,6 +142,7 @@ fn sec_h22_a_panic_anywhere_ends_one_request_and_runs_nothing() {
             token: Box::new(|| Ok(Secret::new(TOKEN.to_owned()))),
             runner: Box::new(Room(Arc::clone(&parts))),
             person: Arc::new(Nobody),
+            peers: Arc::new(Peers::new(|| false)),
         };
         let socket = directory.join(format!("{at:?}"));
         let host = ExecHost::start(SocketLease::bind(&socket).unwrap(), services).unwrap();

@@ -233,6 +233,7 @@ impl<'a> World<'a> {
             host: host(fixture),
             policy: Arc::new(DocumentPolicy { document: Arc::clone(&document), trusts_agent: true, settings }),
             exec_host: ExecHost::Local(Arc::new(guards)),
+            notifications: Arc::default(),
             policy_editor: Some(PolicyEditor { document: Arc::clone(&document), person: None }),
             abilities: None,
             requester: "the vectors".into(),

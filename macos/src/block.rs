@@ -161,6 +161,39 @@ fn take(ticket: u64) -> Option<Box<dyn Any + Send>> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(&ticket)
 }
 
+/// Calls a block that was given to us, without arguments.
+///
+/// # Safety
+/// `block` is nil or a live block that takes none and gives nothing.
+pub(crate) unsafe fn call(block: *const Block) {
+    // SAFETY: by the caller's promise; the code takes the block first.
+    unsafe {
+        if let Some(code) = code_of(block) {
+            std::mem::transmute::<*const c_void, unsafe extern "C-unwind" fn(*const Block)>(code)(block);
+        }
+    }
+}
+
+/// As [`call`], with one number.
+///
+/// # Safety
+/// `block` is nil or a live block that takes a `NSUInteger` or `NSInteger` and gives nothing.
+pub(crate) unsafe fn call_with(block: *const Block, number: usize) {
+    // SAFETY: as above.
+    unsafe {
+        if let Some(code) = code_of(block) {
+            std::mem::transmute::<*const c_void, unsafe extern "C-unwind" fn(*const Block, usize)>(code)(block, number);
+        }
+    }
+}
+
+/// # Safety
+/// `block` is nil or a live block.
+unsafe fn code_of(block: *const Block) -> Option<*const c_void> {
+    // SAFETY: alive; every block has its code there.
+    (!block.is_null()).then(|| unsafe { (*block).invoke }).filter(|code| !code.is_null())
+}
+
 /// Answers whoever waits for `block`; a second or late answer goes nowhere. For the code of a block.
 ///
 /// # Safety

@@ -8,6 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A method's code: receiver and selector, then one object.
 pub(crate) type ActionCode = unsafe extern "C-unwind" fn(Id, Sel, Id);
 
+/// A delegate method's code: who calls and about what, then a block to be called exactly once.
+pub(crate) type CompletionCode = unsafe extern "C-unwind" fn(Id, Sel, Id, Id, *const crate::block::Block);
+
 /// A method of a class of ours.
 pub(crate) struct Method {
     /// For example `drain:`.
@@ -36,6 +39,20 @@ impl Method {
             unsafe { std::mem::transmute::<unsafe extern "C-unwind" fn(Id, Sel, Id) -> runtime::Bool, Imp>(code) };
         let types = if cfg!(all(target_os = "macos", target_arch = "x86_64")) { "c@:@" } else { "B@:@" };
         Self { selector, types, code }
+    }
+
+    /// One that is told of two objects and calls a block when it is done.
+    pub(crate) fn with_completion(selector: &'static str, code: CompletionCode) -> Self {
+        // SAFETY: as above.
+        let code = unsafe { std::mem::transmute::<CompletionCode, Imp>(code) };
+        Self { selector, types: "v@:@@@?", code }
+    }
+
+    /// One that answers with a number: `applicationShouldTerminate:`.
+    pub(crate) fn number(selector: &'static str, code: unsafe extern "C-unwind" fn(Id, Sel, Id) -> usize) -> Self {
+        // SAFETY: as above.
+        let code = unsafe { std::mem::transmute::<unsafe extern "C-unwind" fn(Id, Sel, Id) -> usize, Imp>(code) };
+        Self { selector, types: "Q@:@", code }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Foundation: strings, collections, numbers, bundles, run-loop modes.
 
 use crate::library::Missing;
-use crate::runtime::{self, Bool, Id, NIL, NSObject, allocate};
+use crate::runtime::{self, Bool, Id, NIL, NSObject, Owned, Sel, Shared, allocate};
 use std::ffi::{c_char, c_void};
 
 /// `NSUTF8StringEncoding`.
@@ -84,6 +84,21 @@ objc_class! {
     }
 }
 
+objc_class! {
+    NSRunLoop from Foundation {
+        + main = "mainRunLoop" () -> Id;
+        - current_mode = "currentMode" () -> Id;
+        - add_timer = "addTimer:forMode:" (timer: Id, mode: Id);
+    }
+}
+
+objc_class! {
+    NSTimer from Foundation {
+        + timer = "timerWithTimeInterval:target:selector:userInfo:repeats:" (seconds: f64, target: Id, action: Sel, info: Id, repeats: Bool) -> Id;
+        - invalidate = "invalidate" ();
+    }
+}
+
 variables! { Foundation {
     /// The mode in which nothing is held.
     NSDefaultRunLoopMode: Id;
@@ -125,6 +140,17 @@ pub(crate) unsafe fn array(objects: &[Id]) -> Id {
     let present: Vec<Id> = objects.iter().copied().filter(|object| !object.is_null()).collect();
     // SAFETY: that many live objects, retained by the array.
     unsafe { NSArray::with_objects(present.as_ptr(), present.len()) }
+}
+
+/// An `NSDictionary` in the current pool of these keys and values; pairs with nil are left out.
+///
+/// # Safety
+/// Each object is nil or alive; keys can be copied.
+pub(crate) unsafe fn dictionary(pairs: &[(Id, Id)]) -> Id {
+    let present = pairs.iter().filter(|(key, value)| !key.is_null() && !value.is_null());
+    let (keys, values): (Vec<Id>, Vec<Id>) = present.copied().unzip();
+    // SAFETY: as many live values as live keys, retained by the dictionary.
+    unsafe { NSDictionary::with_objects(values.as_ptr(), keys.as_ptr(), keys.len()) }
 }
 
 /// The objects of an `NSArray`, alive as long as the array; none of nil.
@@ -206,6 +232,42 @@ pub fn power() -> (bool, isize) {
             (low, thermal)
         }
     })
+}
+
+/// Whether the main thread's loop follows a button or menu item that is held.
+pub(crate) fn is_tracking() -> bool {
+    runtime::pooled(|| {
+        // SAFETY: the main loop lives for ever; its mode is a string in the pool, or nil outside the loop.
+        unsafe { text(NSRunLoop::current_mode(NSRunLoop::main())) }.as_deref() == Some(TRACKING)
+    })
+}
+
+/// A timer on the main thread's loop, in all modes of [`modes`]; stopped when dropped.
+pub(crate) struct Timer(Owned);
+
+impl Timer {
+    /// Sends `action` to `target` every so many seconds.
+    ///
+    /// # Errors
+    /// There is no loop here.
+    pub(crate) fn start(seconds: f64, target: Shared, action: &str) -> Result<Self, Missing> {
+        runtime::pooled(|| {
+            let modes = modes(true)?;
+            // SAFETY: an object of ours that lives for ever and has this method; the loop keeps the timer, and so do we.
+            unsafe {
+                let timer = NSTimer::timer(seconds, target.0, runtime::selector(action), NIL, true.into());
+                objects(modes).for_each(|mode| NSRunLoop::add_timer(NSRunLoop::main(), timer, mode));
+                Owned::retain(timer).map(Self).ok_or_else(|| Missing { name: "NSTimer".to_owned() })
+            }
+        })
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // SAFETY: a live timer of the main loop, on the main thread.
+        unsafe { NSTimer::invalidate(self.0.id()) }
+    }
 }
 
 /// The program's own bundle.

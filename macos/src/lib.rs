@@ -17,12 +17,16 @@
 
 #[macro_use]
 mod declare;
+pub mod appkit;
 mod block;
 pub mod camera;
 mod class;
 mod completion;
 pub mod foundation;
 pub mod image;
+pub mod dns_sd;
+pub mod foundation;
+pub mod inventory;
 pub mod library;
 pub mod location;
 mod main_thread;
@@ -30,6 +34,8 @@ pub mod permissions;
 mod runtime;
 pub mod screen;
 pub mod web;
+pub mod security;
+pub mod user_notifications;
 
 pub use block::Unanswered;
 pub use library::Missing;

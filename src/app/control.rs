@@ -1,11 +1,15 @@
 //! The app's control socket, for its owner's own tools: one JSON line with a `type`, one JSON line
 //! back.
 //!
-//! Whoever is our user may speak here without a secret, so only verbs that look or tighten live
-//! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
+//! Whoever is our user may speak here without a secret, so only verbs that look, tighten or have the person asked live
+//! here. The official command line speaks in [`control_envelope`]s. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
-use super::connections::{Connections, Listening, is_own_user, send};
-use crate::client::Tunnel;
+use super::connections::{Connections, Listening, send};
+use super::control_envelope::{self, Gate};
+use super::peers::Peers;
+use super::queue::ApprovalQueue;
+use super::status::{self, About};
+use crate::desktop::permissions::{self, Capability, Permissions};
 use crate::exec::approval::Guards;
 use crate::limits;
 use crate::protocol::policy::Refusal;
@@ -29,23 +33,42 @@ const NAME: &str = "control";
 pub struct Controls {
     /// This app's grants, and what its commands are fenced by.
     pub guards: Arc<Guards>,
-    /// The way to its gateway, if that is behind ssh.
-    pub tunnel: Option<Tunnel>,
+    /// What waits for the person.
+    pub queue: Arc<ApprovalQueue>,
+    /// What the system lets this app do.
+    pub permissions: Arc<dyn Permissions>,
+    /// Where everything lies.
+    pub state: StateDir,
+    /// What else there is to tell.
+    pub about: Arc<About>,
+    /// Who may connect.
+    pub peers: Arc<Peers>,
+    /// Who may speak in the official form.
+    pub gate: Gate,
 }
 
 /// Answers a request with the members beside `ok`.
 type Verb = fn(&Controls, &Value) -> Result<Value, Refusal>;
 
 /// By `type`. Nothing in here may loosen anything.
-const VERBS: &[(&str, Verb)] = &[("status", status), ("grants.list", list_grants), ("grants.revoke", revoke_grants)];
+const VERBS: &[(&str, Verb)] = &[
+    ("status", |controls, _| Ok(status::status(controls))),
+    ("grants.list", list_grants),
+    ("grants.revoke", revoke_grants),
+    ("permissions.status", list_permissions),
+    ("permissions.request", request_permission),
+];
 
-fn status(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
-    let Guards { fencer, grants, .. } = &*controls.guards;
-    let tunnel = controls.tunnel.as_ref().map(|tunnel| {
-        let status = tunnel.status();
-        json!({"target": status.target, "connected": status.connected, "trouble": status.trouble})
-    });
-    Ok(json!({"fence": fencer.mechanism(), "grants": grants.list().len(), "tunnel": tunnel}))
+fn list_permissions(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
+    Ok(json!({"permissions": permissions::all(&*controls.permissions)}))
+}
+
+/// Has the system ask the person; the pane is for when it does not ask any more.
+fn request_permission(controls: &Controls, request: &Value) -> Result<Value, Refusal> {
+    let name = request.get("name").and_then(Value::as_str).unwrap_or_default();
+    let capability: Capability = name.parse().map_err(|error: String| Refusal::invalid(error))?;
+    let grant = controls.permissions.request(capability);
+    Ok(json!({"name": name, "state": grant.word(), "settings": capability.settings_url()}))
 }
 
 fn list_grants(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
@@ -62,10 +85,10 @@ fn revoke_grants(controls: &Controls, request: &Value) -> Result<Value, Refusal>
 ///
 /// # Errors
 /// No descriptors or threads are left.
-pub fn start(lease: SocketLease, controls: Controls) -> io::Result<Listening> {
+pub fn start(lease: SocketLease, controls: Arc<Controls>) -> io::Result<Listening> {
     let serve = move |stream: &Arc<Stream>, _: &_| {
         // Before anything is read.
-        if is_own_user(NAME, stream)
+        if controls.peers.admit(NAME, stream).is_some()
             && let Some(line) = read(stream)
         {
             send(stream, &answer(line.and_then(|line| perform(&controls, &line))));
@@ -88,6 +111,9 @@ fn perform(controls: &Controls, line: &[u8]) -> Result<Value, Refusal> {
     let text = std::str::from_utf8(line).map_err(|_| Refusal::invalid("the line is not UTF-8"))?;
     strict::check(text, limits::STRICT_JSON_DEPTH).map_err(|error| Refusal::invalid(error.to_string()))?;
     let request: Value = serde_json::from_str(text).map_err(|error| Refusal::invalid(error.to_string()))?;
+    if control_envelope::is_one(&request) {
+        return control_envelope::perform(controls, &request);
+    }
     let asked = request.get("type").and_then(Value::as_str).unwrap_or_default();
     let Some((_, verb)) = VERBS.iter().find(|(name, _)| *name == asked) else {
         let known: Vec<&str> = VERBS.iter().map(|(name, _)| *name).collect();
@@ -138,25 +164,160 @@ pub fn ask(state: &StateDir, request: &Value) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desktop::permissions::Grant;
+    use crate::desktop::permissions::tests::Scripted;
     use crate::exec::approval::Span;
     use crate::exec::grants::tests::plan;
     use crate::state::Environment;
     use crate::state::audit::AuditLog;
     use crate::sys::fence::Fencer;
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+    fn controls(state: &StateDir, guards: Guards, permissions: Arc<Scripted>) -> Controls {
+        let headless = Box::new(crate::desktop::headless::Headless::new("a test"));
+        Controls {
+            guards: Arc::new(guards),
+            queue: Arc::new(ApprovalQueue::new(headless)),
+            permissions,
+            state: state.clone(),
+            about: Arc::default(),
+            peers: Arc::new(Peers::new(|| false)),
+            gate: Gate::new(state).unwrap(),
+        }
+    }
+
+    struct Place {
+        directory: std::path::PathBuf,
+        state: StateDir,
+        guards: Guards,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let directory = std::env::temp_dir().join(format!("oc-k-{}", crate::identity::random::uuid()));
+            std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
+            let variables = [("OPENCLAW_STATE_DIR".into(), directory.clone().into())];
+            let state = StateDir::locate(&Environment::from_variables(None, variables).unwrap()).unwrap();
+            let guards =
+                Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
+            Self { directory, state, guards }
+        }
+    }
+
+    #[test]
+    fn permissions_are_looked_at_without_a_prompt_and_requested_by_name() {
+        let Place { directory, state, guards } = Place::new();
+        let scripted = Arc::new(Scripted::default());
+        scripted.set(Capability::Camera, Grant::NotDetermined);
+        let controls = controls(&state, guards, Arc::clone(&scripted));
+        let ask = |request: Value| perform(&controls, request.to_string().as_bytes());
+        let listed = ask(json!({"type": "permissions.status"})).unwrap();
+        assert_eq!(
+            (&listed["permissions"]["camera"], &listed["permissions"]["location"]),
+            (&json!("notDetermined"), &json!("unsupported"))
+        );
+        let status = ask(json!({"type": "status"})).unwrap();
+        assert_eq!(status["permissions"], listed["permissions"]);
+        for name in ["status", "Camera", ""] {
+            assert!(ask(json!({"type": "permissions.request", "name": name})).unwrap_err().message.contains("camera"));
+        }
+        assert!(scripted.requested.lock().unwrap().is_empty(), "nobody was prompted until now");
+        let answer = ask(json!({"type": "permissions.request", "name": "camera"})).unwrap();
+        assert_eq!((answer["state"].as_str(), answer["name"].as_str()), (Some("notDetermined"), Some("camera")));
+        assert!(answer["settings"].as_str().unwrap().ends_with("Privacy_Camera"));
+        assert_eq!(*scripted.requested.lock().unwrap(), [Capability::Camera]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn status_tells_where_everything_stands_and_no_secret() {
+        let Place { directory, state, guards } = Place::new();
+        let controls = controls(&state, guards, Arc::default());
+        let status = status::status(&controls);
+        assert_eq!((&status["mode"], &status["app"]["pid"]), (&json!("starting"), &json!(std::process::id())));
+        assert_eq!(status["app"]["teamId"], Value::Null);
+        assert_eq!(status["node"], json!({"connected": false, "gatewayVersion": null, "why": null}));
+        controls.about.node.connected("2026.9.6");
+        let tunnel = crate::client::Tunnel::new("me@mac".parse().unwrap(), 4567, None, None).unwrap();
+        let endpoint = crate::client::Endpoint::Ssh(tunnel);
+        controls.about.gateway.set((status::Mode::Remote, Some(endpoint))).unwrap();
+        let status = status::status(&controls);
+        assert_eq!(
+            (&status["mode"], &status["tunnel"]["target"]),
+            (&json!("remote"), &json!("port 4567 of me@mac (by ssh)"))
+        );
+        assert_eq!(status["node"]["connected"], true);
+        let official = status::official(&controls);
+        let primary = json!({"mode": "remote", "transport": "ssh", "sshTarget": "me@mac", "url": "ws://127.0.0.1:4567",
+            "remotePort": 4567, "tunnel": {"running": false},
+            "connection": {"state": "connected", "gatewayVersion": "2026.9.6"}});
+        assert_eq!((&official["primary"], &official["gateways"]), (&primary, &json!([])));
+        let token = std::fs::read_to_string(state.control_token()).unwrap();
+        assert!(token.len() == 64 && ![&status, &official].iter().any(|said| said.to_string().contains(&token)));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// A line as the official command line makes it.
+    fn envelope(token: &str, nonce: &str, ts: i64, request: &Value) -> Value {
+        let (token, text) = (crate::identity::secret::Secret::new(token.to_owned()), request.to_string());
+        let hmac = crate::identity::envelope::request_mac(&token, nonce, ts, &text);
+        json!({"id": "x", "nonce": nonce, "ts": ts, "requestJson": text, "hmac": hmac})
+    }
+
+    #[test]
+    fn sec_a111_a112_the_official_command_line_is_believed_once_and_not_for_long() {
+        let Place { directory, state, guards } = Place::new();
+        let controls = controls(&state, guards, Arc::default());
+        let path = state.control_token();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read_to_string(&path).unwrap();
+        let ask = |line: &Value| perform(&controls, line.to_string().as_bytes()).map_err(|refusal| refusal.code);
+        let (now, look) = (crate::sys::clock::wall_ms(), json!({"operation": "status", "deadline": 1.5}));
+        let good = envelope(&token, "n1", now, &look);
+        assert_eq!(ask(&good).unwrap()["result"]["app"]["profile"], "default");
+        assert_eq!(ask(&good), Err("authentication_failed"), "once");
+        assert_eq!(ask(&envelope(&token, "n2", now, &json!({"operation": "gateway.list"}))), Ok(json!({"result": []})));
+        let mut tampered = envelope(&token, "n3", now, &look);
+        tampered["requestJson"] = json!("{\"operation\":\"primary.clear\"}");
+        let mut unsigned = envelope(&token, "n4", now, &look);
+        unsigned.as_object_mut().unwrap().remove("hmac");
+        for (line, code) in [
+            (tampered, "authentication_failed"),
+            (unsigned, "invalid_request"),
+            (envelope("another", "n5", now, &look), "authentication_failed"),
+            (envelope(&token, "n6", now - 16_000, &look), "authentication_failed"),
+            (envelope(&token, "n7", now + 20_000, &look), "authentication_failed"),
+            (envelope(&token, "n8", i64::MIN, &look), "authentication_failed"),
+            (envelope(&token, "", now, &look), "authentication_failed"),
+            (envelope(&token, &"n".repeat(129), now, &look), "authentication_failed"),
+            (
+                envelope(&token, "n9", now, &json!({"operation": "primary.set", "mode": "local"})),
+                "unsupported_operation",
+            ),
+            (envelope(&token, "n10", now, &json!({"operation": "grants.list"})), "invalid_request"),
+            (envelope(&token, "n11", now, &json!([])), "invalid_request"),
+        ] {
+            assert_eq!(ask(&line), Err(code), "{line}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            ask(&envelope(&token, "n12", now, &look)),
+            Err("authentication_failed"),
+            "others could have read it"
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(ask(&envelope("", "n13", now, &look)), Err("authentication_failed"), "no token is no secret");
+        std::fs::remove_dir_all(directory).unwrap();
+    }
 
     #[test]
     fn grants_are_listed_and_ended_over_the_socket() {
-        let directory = std::env::temp_dir().join(format!("oc-k-{}", std::process::id()));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
-        let variables = [("OPENCLAW_STATE_DIR".into(), directory.clone().into())];
-        let state = StateDir::locate(&Environment::from_variables(None, variables).unwrap()).unwrap();
-        let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
+        let Place { directory, state, guards } = Place::new();
         let grants = Arc::clone(&guards.grants);
         grants.add(&plan("echo \u{1b}[2J"), Span::Session);
         grants.add(&plan("id"), Span::Minutes);
         let lease = SocketLease::bind(&state.control_socket()).unwrap();
-        let listening = start(lease, Controls { guards: Arc::new(guards), tunnel: None }).unwrap();
+        let listening = start(lease, Arc::new(controls(&state, guards, Arc::default()))).unwrap();
         let answer = ask(&state, &json!({"type": "grants.list"})).unwrap();
         let expected = json!({"id": "1", "agentId": "main", "sessionKey": "s", "command": "echo $'\\u{1B}[2J'",
             "span": "this session", "remainingMs": answer["grants"][0]["remainingMs"], "uses": 0});

@@ -1,7 +1,8 @@
 //! The exec socket's server: one request a connection, checked in the order peer, line, JSON, type,
 //! time, HMAC, replay, request; then decided, run and answered. Source: spec exec (b), mac-app 1.12.
 
-use super::connections::{Connection, Connections, Listening, is_own_user, send};
+use super::connections::{Connection, Connections, Listening, send};
+use super::peers::Peers;
 use crate::exec::approval::{Answer, Person, Question};
 use crate::exec::progress::Listener;
 use crate::identity::envelope::{prove_answer, request_mac_is};
@@ -56,6 +57,8 @@ pub struct Services {
     pub runner: Box<dyn Runner>,
     /// Who is asked when a request only asks.
     pub person: Arc<dyn Person>,
+    /// Who may connect.
+    pub peers: Arc<Peers>,
 }
 
 /// The name of the socket in logs.
@@ -128,11 +131,15 @@ impl Reply {
 impl Server {
     /// One connection, from its first byte to its last.
     fn serve(&self, stream: &Arc<Stream>, connection: &Connection) {
-        let Some(requester) = requester(stream) else {
-            // Before anything is read (A110). Also to a client that wanted to run something: exec b.2.
-            return send(stream, &decision_line(&random::uuid(), Decision::Deny));
-        };
+        // Also to a client that wanted to run something: exec b.2.
+        let refuse = || send(stream, &decision_line(&random::uuid(), Decision::Deny));
+        // Before anything is read (A110).
+        let Some(requester) = self.services.peers.admit(NAME, stream) else { return refuse() };
         let Some(line) = read_request(stream) else { return };
+        // Whoever wrote the line must be whoever was admitted. Source: spec mac-app (7.3)
+        if self.services.peers.admit(NAME, stream).as_ref() != Some(&requester) {
+            return refuse();
+        }
         match parse_line(&line) {
             Err(BadLine::Silent) => {}
             Err(BadLine::Invalid { id, reason, message }) => {
@@ -333,16 +340,6 @@ impl Watched {
     fn speaking(&self) -> MutexGuard<'_, ()> {
         self.speaking.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Who is connected, in words for the person; none for a process of another user, or when the
-/// system does not say (A110).
-fn requester(stream: &Stream) -> Option<String> {
-    is_own_user(NAME, stream).then(|| match socket::peer_pid(stream.as_fd()) {
-        Ok(pid) if pid == std::process::id() => "this app's own node".to_owned(),
-        Ok(pid) => format!("process {pid} of this user, through the exec socket"),
-        Err(_) => "a process of this user, through the exec socket".to_owned(),
-    })
 }
 
 /// The one line. A request whose newline is missing counts when it is whole: [`parse_line`] decides

@@ -9,7 +9,7 @@ use super::operator::{NoConnection, Route};
 use super::supervisor::operator_client;
 use crate::client::connection::Ended;
 use crate::client::reconnect::{self, Backoff, Waited};
-use crate::client::{CallError, Connection, Link};
+use crate::client::{CallError, Connection, Link, Standing};
 use crate::exec::approval::{Answer, Person};
 use crate::gateway::{event, scope};
 use crate::limits;
@@ -38,6 +38,7 @@ const CAPS: &[&str] = &["exec-approvals", "approvals"];
 /// No threads are left.
 pub fn start(
     route: Arc<Route>,
+    standing: Arc<Standing>,
     person: Arc<dyn Person>,
     here: Here,
     stop: Arc<Wake>,
@@ -46,7 +47,8 @@ pub fn start(
     let asking = Arc::clone(&board);
     let thread = || thread::Builder::new().stack_size(limits::WORKER_STACK_BYTES);
     let asking = thread().name("gateway-ask".into()).spawn(move || asking.ask_all(&*person, &here))?;
-    let connected = thread().name("gateway-approvals".into()).spawn(move || board.stay_connected(&route, &stop))?;
+    let connected =
+        thread().name("gateway-approvals".into()).spawn(move || board.stay_connected(&route, &standing, &stop))?;
     Ok([asking, connected])
 }
 
@@ -160,17 +162,19 @@ impl Board {
 
     // ---- the connection ----
 
-    fn stay_connected(self: &Arc<Self>, route: &Route, stop: &Wake) {
+    fn stay_connected(self: &Arc<Self>, route: &Route, standing: &Standing, stop: &Wake) {
         let mut backoff = Backoff::default();
         let mut said = String::new();
         while !stop.is_fired() {
             let since = Instant::now();
-            let pause = match self.session(route, stop) {
+            let pause = match self.session(route, standing, stop) {
                 Ok(ended) => {
+                    standing.lost(&ended.reason);
                     said.clear();
                     backoff.pause_after(&ended, since.elapsed())
                 }
                 Err(NoConnection { why, is_final }) => {
+                    standing.lost(&why);
                     let then = if is_final { "not shown here" } else { "shown here later" };
                     let text = format!("what waits for approval at the gateway is {then}: {why}");
                     if said != text {
@@ -194,8 +198,9 @@ impl Board {
     }
 
     /// One connection, from login to its end. What it was about stays until the next one knows better.
-    fn session(self: &Arc<Self>, route: &Route, stop: &Wake) -> Result<Ended, NoConnection> {
+    fn session(self: &Arc<Self>, route: &Route, standing: &Standing, stop: &Wake) -> Result<Ended, NoConnection> {
         let connection = self.open(route)?;
+        standing.connected(&connection.hello().server_version);
         while connection.ended().is_none() && !stop.is_fired() {
             let again = Arc::new(Wake::new()?);
             self.list(&connection, &again)?;

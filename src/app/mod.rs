@@ -8,29 +8,34 @@
 //! | [`operator`] | asks the operators of the gateway instead of a desktop |
 //! | [`gateway_approvals`] | is an operator itself: puts what waits at the gateway before the person |
 //! | [`gateway_question`] | what a gateway's approval record says, in words |
-//! | [`control`] | the control socket: looks and tightens, for `mac-debug` |
+//! | [`control`] | the control socket: looks and tightens, for `mac-debug`; [`control_envelope`] for the official command line |
+//! | [`peers`] | who may speak on those sockets |
+//! | [`status`] | what the app tells of itself |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
 
-use crate::client::Tunnel;
 use crate::desktop::Desktop;
+use crate::desktop::notify::Notifications;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Guards, Person, Question};
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::log;
-use crate::state::StateDir;
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::pause;
+use crate::state::{StateDir, StateError};
 use crate::sys::process;
 use crate::sys::wake::Wake;
 use crate::transport::lease::{LeaseError, SocketLease};
 use connections::Listening;
 use control::Controls;
+use control_envelope::Gate;
 use exec_host::{ExecHost, Services};
+use peers::Peers;
 use queue::ApprovalQueue;
 use runner::CommandRunner;
+use status::About;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -38,12 +43,15 @@ use std::sync::Arc;
 
 pub mod connections;
 pub mod control;
+pub mod control_envelope;
 pub mod exec_host;
 pub mod gateway_approvals;
 pub mod gateway_question;
 pub mod operator;
+pub mod peers;
 pub mod queue;
 pub mod runner;
+pub mod status;
 pub mod supervisor;
 
 /// Why the app does not serve.
@@ -53,6 +61,8 @@ pub enum AppError {
     Socket(LeaseError),
     /// No descriptors or threads are left.
     Io(io::Error),
+    /// State on disk.
+    State(StateError),
 }
 
 impl fmt::Display for AppError {
@@ -60,6 +70,7 @@ impl fmt::Display for AppError {
         match self {
             Self::Socket(error) => write!(f, "a socket of the app cannot be opened: {error}"),
             Self::Io(error) => write!(f, "a socket of the app cannot be served: {error}"),
+            Self::State(error) => error.fmt(f),
         }
     }
 }
@@ -70,12 +81,14 @@ impl std::error::Error for AppError {}
 pub struct AppHost {
     exec_host: ExecHost,
     _control: Listening,
+    controls: Arc<Controls>,
     person: Arc<dyn Person>,
+    notifications: Arc<Notifications>,
 }
 
 impl AppHost {
     /// Serves the sockets of `state`, asking on `desktop`. The approvals document is created
-    /// with a socket token if there is none. `tunnel` is the way to its gateway, for `status`.
+    /// with a socket token if there is none. `about` is what else there is to tell of it.
     ///
     /// # Errors
     /// See [`AppError`]; nothing is served then.
@@ -83,7 +96,7 @@ impl AppHost {
         state: &StateDir,
         desktop: Box<dyn Desktop>,
         settings: Settings,
-        tunnel: Option<Tunnel>,
+        about: Arc<About>,
     ) -> Result<Self, AppError> {
         let document = Arc::new(ApprovalsDocument::new(state));
         if let Err(error) = document.ensure().and_then(|()| document.socket_token().map(drop)) {
@@ -97,24 +110,45 @@ impl AppHost {
         let host = Host::of_this_process(process::found_open_files());
         let guards = Arc::new(Guards::new(state));
         log!("app", "commands are fenced by: {}", guards.fencer.mechanism());
-        let queue = ApprovalQueue::new(desktop);
-        let person: Arc<dyn Person> = Arc::new(UnlessPaused { document: Arc::clone(&document), queue });
+        let (permissions, notifications) = (desktop.permissions(), desktop.notifications());
+        let queue = Arc::new(ApprovalQueue::new(desktop));
+        let person: Arc<dyn Person> = Arc::new(UnlessPaused {
+            document: Arc::clone(&document),
+            queue: Arc::clone(&queue),
+            notifications: Arc::clone(&notifications),
+        });
+        let runner =
+            CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards), Arc::clone(&permissions));
+        let owner = Arc::clone(&document);
+        let peers = Arc::new(Peers::new(move || owner.requires_own_team()));
         let services = Services {
             token: Box::new(move || document.socket_token().map_err(|error| error.to_string())),
-            runner: Box::new(CommandRunner::new(host, policy, Arc::clone(&person), Arc::clone(&guards))),
+            runner: Box::new(runner),
             person: Arc::clone(&person),
+            peers: Arc::clone(&peers),
         };
-        let controls = Controls { guards, tunnel };
+        let gate = Gate::new(state).map_err(AppError::State)?;
+        let controls = Arc::new(Controls { guards, queue, permissions, state: state.clone(), about, peers, gate });
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
-        let control = control::start(lease(&state.control_socket())?, controls).map_err(AppError::Io)?;
+        let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;
         let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
-        Ok(Self { exec_host, _control: control, person })
+        Ok(Self { exec_host, _control: control, controls, person, notifications })
     }
 
     /// The approval queue, for what else has to be asked here.
     pub fn person(&self) -> &Arc<dyn Person> {
         &self.person
+    }
+
+    /// What shows notifications here.
+    pub fn notifications(&self) -> &Arc<Notifications> {
+        &self.notifications
+    }
+
+    /// What there is to look at and to tighten, for the menu.
+    pub fn controls(&self) -> &Arc<Controls> {
+        &self.controls
     }
 
     /// Withdraws prompts, kills commands, answers what can be answered, unlinks the sockets.
@@ -127,13 +161,15 @@ impl AppHost {
 /// asks would run the command itself.
 struct UnlessPaused {
     document: Arc<ApprovalsDocument>,
-    queue: ApprovalQueue,
+    queue: Arc<ApprovalQueue>,
+    notifications: Arc<Notifications>,
 }
 
 impl Person for UnlessPaused {
     fn ask(&self, question: &Question, withdrawn: &Wake) -> Answer {
         let paused = || self.document.is_paused().then(|| Answer::Nobody(pause::SENTENCE.to_owned()));
         paused().unwrap_or_else(|| {
+            self.notifications.announce_question();
             let answer = self.queue.ask(question, withdrawn);
             paused().unwrap_or(answer)
         })

@@ -17,6 +17,7 @@ use crate::log;
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
+use crate::state::approvals::ApprovalsDocument;
 use crate::state::pins::GatewayPins;
 use crate::sys::clock::Now;
 use crate::sys::poll::{self, Interest};
@@ -53,9 +54,9 @@ impl FromStr for Ask {
 
 impl Ask {
     /// Opens it; operators are asked as soon as they have a route.
-    pub fn open(self, operators: &OperatorDesktop) -> Box<dyn Desktop> {
+    pub fn open(self, operators: &OperatorDesktop, document: &Arc<ApprovalsDocument>) -> Box<dyn Desktop> {
         match self {
-            Self::Desktop(backend) => backend.open(),
+            Self::Desktop(backend) => backend.open(document),
             Self::Operator => Box::new(operators.clone()),
         }
     }

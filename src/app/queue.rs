@@ -1,5 +1,6 @@
 //! The approval queue: one question at a time before the person, in the order in which they came.
 
+use crate::desktop::presence::{Away, Presence};
 use crate::desktop::{Desktop, Place};
 use crate::exec::approval::{Answer, Person, Question};
 use crate::limits;
@@ -12,10 +13,12 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// Brings the questions of all requesters to one person.
 pub struct ApprovalQueue {
     desktop: Box<dyn Desktop>,
+    presence: Arc<Presence>,
     /// The front one is before the person. Each is fired when it becomes the front one.
     turns: Mutex<VecDeque<Arc<Wake>>>,
     panics: AtomicUsize,
@@ -24,12 +27,53 @@ pub struct ApprovalQueue {
 impl ApprovalQueue {
     /// A queue before `desktop`.
     pub fn new(desktop: Box<dyn Desktop>) -> Self {
-        Self { desktop, turns: Mutex::new(VecDeque::new()), panics: AtomicUsize::new(0) }
+        let presence = desktop.presence();
+        Self { desktop, presence, turns: Mutex::new(VecDeque::new()), panics: AtomicUsize::new(0) }
     }
 
     /// How many questions wait, the one before the person included.
     pub fn waiting(&self) -> usize {
         self.turns().len()
+    }
+
+    /// Why nothing is shown now, although somebody asks.
+    pub fn away(&self) -> Option<Away> {
+        self.presence.away()
+    }
+
+    /// Shows the question whenever the person can see it, until there is an answer that was given in sight of it. What
+    /// is said while nobody sees the screen is nobody's word; the question goes on, and so does its deadline.
+    fn present(&self, question: &Question, withdrawn: &Wake) -> io::Result<Answer> {
+        loop {
+            let (change, taken) = (Arc::new(Wake::new()?), Wake::new()?);
+            if self.presence.watch(&change).is_some() {
+                wait_for(&change, question, withdrawn)?;
+            } else {
+                let answer = thread::scope(|scope| {
+                    let ends = [withdrawn.fd(), change.fd(), taken.fd()].map(|fd| (fd, Interest::Readable));
+                    let taken = &taken;
+                    let watch = move || {
+                        let _ = poll::wait(&ends, None);
+                        taken.fire();
+                    };
+                    let thread = thread::Builder::new().name("prompt-watch".into());
+                    thread.stack_size(limits::PEER_STACK_BYTES).spawn_scoped(scope, watch)?;
+                    let answer = self.show(question, taken);
+                    let is_taken = taken.is_fired();
+                    taken.fire();
+                    Ok::<_, io::Error>(if is_taken { Answer::Withdrawn } else { answer })
+                })?;
+                if !change.is_fired() {
+                    return Ok(answer);
+                }
+            }
+            if withdrawn.is_fired() {
+                return Ok(Answer::Withdrawn);
+            }
+            if question.deadline.passed(Now::read()) {
+                return Ok(Answer::TimedOut);
+            }
+        }
     }
 
     /// No code that may panic runs under this lock.
@@ -48,6 +92,7 @@ impl ApprovalQueue {
             wake.fire();
         }
         turns.push_back(Arc::clone(&wake));
+        self.desktop.waiting(turns.len());
         Ok(Some(Turn { queue: self, wake }))
     }
 
@@ -76,7 +121,7 @@ impl Person for ApprovalQueue {
             Err(error) => return Answer::Nobody(format!("the question could not be queued: {error}")),
         };
         let answer = match turn.wait(question, withdrawn) {
-            Ok(()) => self.show(question, withdrawn),
+            Ok(()) => self.present(question, withdrawn).unwrap_or_else(|error| failed(&error)),
             Err(answer) => answer,
         };
         drop(turn);
@@ -87,6 +132,21 @@ impl Person for ApprovalQueue {
             answer => answer,
         }
     }
+}
+
+fn failed(error: &io::Error) -> Answer {
+    Answer::Nobody(format!("the queue failed: {error}"))
+}
+
+/// Waits for `change` or the question's end.
+fn wait_for(change: &Wake, question: &Question, withdrawn: &Wake) -> io::Result<()> {
+    let ends = [(withdrawn.fd(), Interest::Readable), (change.fd(), Interest::Readable)];
+    while !poll::wait(&ends, Some(question.deadline.next_look()))?.contains(&true) {
+        if question.deadline.passed(Now::read()) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A place in the queue; dropping it leaves the queue and lets the next one come forward.
@@ -109,8 +169,7 @@ impl Turn<'_> {
                 return Ok(());
             }
             let ends = [(withdrawn.fd(), Interest::Readable), (self.wake.fd(), Interest::Readable)];
-            poll::wait(&ends, Some(question.deadline.next_look()))
-                .map_err(|error| Answer::Nobody(format!("the queue failed: {error}")))?;
+            poll::wait(&ends, Some(question.deadline.next_look())).map_err(|error| failed(&error))?;
         }
     }
 }
@@ -119,6 +178,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut turns = self.queue.turns();
         turns.retain(|wake| !Arc::ptr_eq(wake, &self.wake));
+        self.queue.desktop.waiting(turns.len());
         if let Some(next) = turns.front() {
             next.fire();
         }
@@ -277,6 +337,80 @@ pub(crate) mod tests {
             let queue = ApprovalQueue::new(Box::new(Late(Duration::ZERO, answer)));
             assert_eq!(queue.ask(&question("q", LONG), &wake), Answer::Withdrawn);
         }
+    }
+
+    /// Two answers for one question: a person at a screen that somebody locks.
+    struct Screen(Arc<Presence>, Box<dyn Desktop>);
+
+    impl Desktop for Screen {
+        fn ask(&self, question: &Question, place: Place, withdrawn: &Wake) -> Answer {
+            self.1.ask(question, place, withdrawn)
+        }
+
+        fn presence(&self) -> Arc<Presence> {
+            Arc::clone(&self.0)
+        }
+    }
+
+    /// A70, A163: a locked screen takes the prompt away and answers nothing; what is said meanwhile is nobody's word.
+    #[test]
+    fn sec_a163_a_locked_screen_holds_prompts_and_answers_none() {
+        let (desktop, shown, tell) = scripted();
+        let presence = Arc::new(Presence::default());
+        let queue = ApprovalQueue::new(Box::new(Screen(Arc::clone(&presence), desktop)));
+        let never = Wake::new().unwrap();
+        thread::scope(|scope| {
+            presence.left(Away::Locked);
+            presence.left(Away::SwitchedOut);
+            let asked = scope.spawn(|| queue.ask(&question("q", LONG), &never));
+            until("lining up", || queue.waiting() == 1);
+            presence.returned(Away::Locked);
+            assert_eq!(queue.away(), Some(Away::SwitchedOut), "one reason is enough");
+            assert!(shown.recv_timeout(Duration::from_millis(50)).is_err(), "nothing is shown to nobody");
+            presence.returned(Away::SwitchedOut);
+            shown.recv().unwrap();
+            presence.left(Away::Locked);
+            presence.returned(Away::Locked);
+            shown.recv().unwrap();
+            tell.send(Script::Say(Answer::Decided(Decision::AllowOnce))).unwrap();
+            assert_eq!(asked.join().unwrap(), Answer::Decided(Decision::AllowOnce));
+        });
+    }
+
+    /// The deadline goes on, the requester may go, and neither needs the screen.
+    #[test]
+    fn sec_a163_behind_a_locked_screen_questions_end_as_ever() {
+        let (desktop, shown, _tell) = scripted();
+        let presence = Arc::new(Presence::default());
+        presence.left(Away::Locked);
+        let queue = ApprovalQueue::new(Box::new(Screen(Arc::clone(&presence), desktop)));
+        let gone = Wake::new().unwrap();
+        assert_eq!(queue.ask(&question("q", Duration::from_millis(30)), &gone), Answer::TimedOut);
+        gone.fire();
+        assert_eq!(queue.ask(&question("q", LONG), &gone), Answer::Withdrawn);
+        assert_eq!(shown.try_iter().count(), 0);
+    }
+
+    /// What a person said at the moment of the lock is not taken for an answer.
+    #[test]
+    fn sec_a163_an_answer_that_comes_with_the_lock_is_ignored() {
+        struct Locking(Arc<Presence>, AtomicUsize);
+        impl Desktop for Locking {
+            fn ask(&self, _question: &Question, _place: Place, _withdrawn: &Wake) -> Answer {
+                if self.1.fetch_add(1, Ordering::SeqCst) > 0 {
+                    return Answer::Decided(Decision::Deny);
+                }
+                self.0.left(Away::Locked);
+                self.0.returned(Away::Locked);
+                Answer::Decided(Decision::AllowAlways)
+            }
+            fn presence(&self) -> Arc<Presence> {
+                Arc::clone(&self.0)
+            }
+        }
+        let presence = Arc::new(Presence::default());
+        let queue = ApprovalQueue::new(Box::new(Locking(presence, AtomicUsize::new(0))));
+        assert_eq!(queue.ask(&question("q", LONG), &Wake::new().unwrap()), Answer::Decided(Decision::Deny));
     }
 
     #[test]

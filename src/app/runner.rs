@@ -1,6 +1,7 @@
 //! Runs commands for the exec socket: judged by the approvals document, asked of the person, run.
 
 use super::exec_host::Runner;
+use crate::desktop::permissions::{Capability, Grant, Permissions};
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Context, Guards, Origin, Person, authorise};
 use crate::exec::document::DocumentPolicy;
@@ -20,13 +21,20 @@ pub struct CommandRunner {
     policy: DocumentPolicy,
     person: Arc<dyn Person>,
     guards: Arc<Guards>,
+    permissions: Arc<dyn Permissions>,
     running: AtomicUsize,
 }
 
 impl CommandRunner {
-    /// Commands run in `host`, `policy` judges them, `person` is asked.
-    pub fn new(host: Host, policy: DocumentPolicy, person: Arc<dyn Person>, guards: Arc<Guards>) -> Self {
-        Self { host, policy, person, guards, running: AtomicUsize::new(0) }
+    /// Commands run in `host`, `policy` judges them, `person` is asked; `permissions` are those of this process.
+    pub fn new(
+        host: Host,
+        policy: DocumentPolicy,
+        person: Arc<dyn Person>,
+        guards: Arc<Guards>,
+        permissions: Arc<dyn Permissions>,
+    ) -> Self {
+        Self { host, policy, person, guards, permissions, running: AtomicUsize::new(0) }
     }
 
     /// A place among the commands that run at once.
@@ -54,8 +62,9 @@ impl Runner for CommandRunner {
             origin: Origin::Socket,
             requester,
             prepared: None,
-            // The permission is the AppKit backend's to know (part 4).
-            screen_recording: false,
+            // Only asked about where it is needed; a look prompts nobody.
+            screen_recording: request.needs_screen_recording
+                && self.permissions.status(Capability::ScreenRecording) == Grant::Granted,
             guards: &self.guards,
         };
         let authorised = authorise(request, &context, self.person.as_ref(), end)?;

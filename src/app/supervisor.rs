@@ -1,15 +1,17 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::control::Controls;
 use super::gateway_approvals;
 use super::gateway_question::Here;
 use super::operator::{Ask, OperatorDesktop, Route};
+use super::status::{About, Mode};
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
-use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role, Tunnel};
+use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
+use crate::desktop::bundle::Bundle;
 use crate::exec::analysis::Host;
-use crate::exec::approval::Person;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
 use crate::identity::device::DeviceKey;
@@ -19,6 +21,7 @@ use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
+use crate::protocol::notify::NOTIFY;
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
@@ -31,9 +34,35 @@ use crate::sys::wake::Wake;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+/// Why no gateway is started here. Source: spec mac-app §1.2, §1.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachOnly {
+    /// `--attach-only`
+    Flag,
+    /// [`StateDir::attach_only_marker`]
+    Marker,
+}
+
+impl AttachOnly {
+    /// The flag, or the owner's marker file, which nobody writes by the way (P6).
+    pub fn of(flag: bool, state: &StateDir) -> Option<Self> {
+        let marker = || state.attach_only_marker().symlink_metadata().is_ok().then_some(Self::Marker);
+        if flag { Some(Self::Flag) } else { marker() }
+    }
+
+    /// For `status`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Flag => "--attach-only",
+            Self::Marker => "disable-launchagent",
+        }
+    }
+}
 
 /// What `openclaw app` was told.
 pub struct AppOptions {
@@ -45,8 +74,10 @@ pub struct AppOptions {
     pub ask: Ask,
     /// Open the TCP port too.
     pub tcp: bool,
+    /// Start no gateway here.
+    pub attach_only: Option<AttachOnly>,
     /// A gateway elsewhere instead of one here, and what it is shown.
-    pub remote: Option<(Tunnel, CredentialSource)>,
+    pub remote: Option<(Endpoint, CredentialSource)>,
     /// Show what waits for approval at the gateway too, if there is somebody to show it to.
     pub gateway_approvals: bool,
 }
@@ -88,36 +119,66 @@ enum Attached {
     Running(Endpoint),
 }
 
+impl Attached {
+    fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Ours(gateway) => Endpoint::Socket(gateway.socket_path().to_path_buf()),
+            Self::Running(endpoint) => endpoint.clone(),
+        }
+    }
+
+    fn described(&self, is_remote: bool) -> (Mode, Option<Endpoint>) {
+        let mode = match self {
+            Self::Ours(_) => Mode::Local,
+            Self::Running(_) if is_remote => Mode::Remote,
+            Self::Running(_) => Mode::Attached,
+        };
+        (mode, Some(self.endpoint()))
+    }
+}
+
 /// Runs the app until a signal ends it. `_lock` makes it the only one.
 ///
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, remote, gateway_approvals } = options;
+    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
-    let desktop = ask.open(&operators);
+    let approvals = Arc::new(ApprovalsDocument::new(&state));
+    let desktop = ask.open(&operators, &approvals);
+    let _menu = desktop.menu();
     // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
     let gateway_approvals = gateway_approvals && desktop.has_person();
-    let tunnel = remote.as_ref().map(|(tunnel, _)| tunnel.clone());
-    let host = AppHost::start(&state, desktop, settings.clone(), tunnel).map_err(SupervisorError::Host)?;
-    let approvals = Arc::new(ApprovalsDocument::new(&state));
+    let about =
+        Arc::new(About { bundle: Bundle::of_this_process(), attach_only, port: config.port, ..About::default() });
+    let host = AppHost::start(&state, desktop, settings.clone(), Arc::clone(&about)).map_err(SupervisorError::Host)?;
+    let is_remote = remote.is_some();
     let gateway = match (remote, config.mode) {
-        (Some((tunnel, source)), _) => Some((Attached::Running(Endpoint::Ssh(tunnel)), source)),
+        (Some((place, source)), _) => Some((Attached::Running(place), source)),
         (None, GatewayMode::Local) => {
             let source = credential_source(&state, &config);
-            Some((find_gateway(&state, config, tcp, &GatewayPins::new(&state))?, source))
+            let pins = GatewayPins::new(&state);
+            let gateway = match attach_only {
+                Some(why) => attach_only_gateway(&state, config.port, &pins, why)?,
+                None => find_gateway(&state, config, tcp, &pins)?,
+            };
+            Some((gateway, source))
         }
         (None, GatewayMode::Remote) => None,
     };
+    let _ = about
+        .gateway
+        .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
     let local = match gateway {
         Some((gateway, source)) => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
-            let person = (ask == Ask::Desktop(Backend::Terminal)).then(|| Arc::clone(host.person()));
+            let is_here = matches!(ask, Ask::Desktop(Backend::Panel | Backend::Terminal));
+            let person = is_here.then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            let mut local = start_local(&state, gateway, source, &approvals, editor, &operators, settings)?;
+            let mut local = start_local(&state, gateway, source, &host, editor, &operators, settings)?;
             if gateway_approvals {
-                local.show_approvals(Arc::clone(host.person()), approvals).map_err(SupervisorError::System)?;
+                local.show_approvals(&host, approvals).map_err(SupervisorError::System)?;
             }
             Some(local)
         }
@@ -158,10 +219,16 @@ struct Local {
 
 impl Local {
     /// From now on the person answers what waits at the gateway too.
-    fn show_approvals(&mut self, person: Arc<dyn Person>, document: Arc<ApprovalsDocument>) -> io::Result<()> {
+    fn show_approvals(&mut self, host: &AppHost, document: Arc<ApprovalsDocument>) -> io::Result<()> {
         let here = Here { gateway: self.route.endpoint.to_string(), node_id: self.node_id.clone(), document };
-        let route = Arc::clone(&self.route);
-        self.threads.extend(gateway_approvals::start(route, person, here, Arc::clone(&self.stop))?);
+        let (route, standing) = (Arc::clone(&self.route), Arc::clone(&host.controls().about.operator));
+        self.threads.extend(gateway_approvals::start(
+            route,
+            standing,
+            Arc::clone(host.person()),
+            here,
+            Arc::clone(&self.stop),
+        )?);
         Ok(())
     }
 
@@ -181,7 +248,7 @@ fn start_local(
     state: &StateDir,
     gateway: Attached,
     source: CredentialSource,
-    approvals: &Arc<ApprovalsDocument>,
+    host: &AppHost,
     policy_editor: PolicyEditor,
     operators: &OperatorDesktop,
     settings: Settings,
@@ -194,10 +261,16 @@ fn start_local(
         let source = Arc::clone(&source);
         Box::new(move || source())
     };
+    let approvals = &policy_editor.document;
+    let Controls { permissions, about, .. } = &**host.controls();
+    let mut surface = node::surface();
+    if host.notifications().are_possible() {
+        surface.commands.push(NOTIFY.to_owned());
+    }
     let endpoint = match &gateway {
-        Attached::Ours(gateway) => {
-            gateway.set_local_app(device.id(), node::surface());
-            Endpoint::Socket(gateway.socket_path().to_path_buf())
+        Attached::Ours(ours) => {
+            ours.set_local_app(device.id(), surface.clone());
+            gateway.endpoint()
         }
         Attached::Running(endpoint) => {
             crate::log!("app", "the gateway is {endpoint}; this machine's node joins it");
@@ -218,7 +291,10 @@ fn start_local(
         pins: Some(Arc::clone(&pins)),
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
-        surface: node::surface(),
+        surface,
+        notifications: Arc::clone(host.notifications()),
+        permissions: Arc::clone(permissions),
+        standing: Arc::clone(&about.node),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
         abilities: None,
@@ -314,6 +390,29 @@ fn find_gateway(state: &StateDir, config: Config, tcp: bool, pins: &GatewayPins)
     }
 }
 
+/// The gateway that runs already; else our own socket, on which one may come.
+fn attach_only_gateway(
+    state: &StateDir,
+    port: u16,
+    pins: &GatewayPins,
+    why: AttachOnly,
+) -> Result<Attached, SupervisorError> {
+    crate::log!("app", "attach-only ({}): no gateway is started, stopped or removed by this app", why.word());
+    let is_on_port = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+    if InstanceLock::holder(&state.gateway_lock()).is_none() {
+        if is_on_port() {
+            attach::check(port, attach::is_pinned(pins, port).map_err(SupervisorError::State)?)
+                .map_err(SupervisorError::PortHeld)?;
+            return Ok(Attached::Running(attach::on_port(port)));
+        }
+        crate::log!(
+            "app",
+            "no gateway runs here yet; start one with `openclaw gateway`, it is joined as soon as it is there"
+        );
+    }
+    Ok(Attached::Running(Endpoint::Socket(state.gateway_socket())))
+}
+
 /// A gateway that ran before us approves nothing by itself: looks what our node waits for there,
 /// and says how to approve it.
 fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credentials, pins: Arc<GatewayPins>) {
@@ -336,10 +435,7 @@ fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credent
             let rows = |name: &str| list.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
             let is_ours = |row: &&Value| row.get("nodeId").and_then(Value::as_str) == Some(&node_id);
             if let Some(request) = rows("pending").iter().find(is_ours).and_then(|row| row.get("requestId")?.as_str()) {
-                let way = match &endpoint {
-                    Endpoint::Ssh(tunnel) => format!("--ssh {} ", tunnel.target()),
-                    _ => String::new(),
-                };
+                let way = endpoint.tunnel().map_or_else(String::new, |tunnel| format!("--ssh {} ", tunnel.target()));
                 crate::log!(
                     "app",
                     "this machine's node waits for approval; run: openclaw mac-debug {way}pair approve {request} (official gateway: openclaw nodes approve {request})"

@@ -41,7 +41,7 @@ impl App {
         let (desktop, shown, tell) = scripted();
         let mut app = Self { directory, state, host: None, shown, tell };
         app.set_policy("allowlist", "deny");
-        app.host = Some(AppHost::start(&app.state, desktop, Settings::default(), None).unwrap());
+        app.host = Some(AppHost::start(&app.state, desktop, Settings::default(), Arc::default()).unwrap());
         app
     }
 

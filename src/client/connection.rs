@@ -2,7 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::error::{CallError, ConnectError};
-use super::handshake::{self, Hello};
+use super::handshake::{self, Hello, Watch};
 use super::options::ConnectOptions;
 use super::pending::Pending;
 use crate::identity::random;
@@ -57,8 +57,22 @@ impl Connection {
     /// # Errors
     /// See [`ConnectError`].
     pub fn open(endpoint: &Endpoint, options: &ConnectOptions, on_event: EventHandler) -> Result<Self, ConnectError> {
+        let mut nobody = Watch { limit: limits::CONNECT_DEADLINE, on_step: &mut |_| {} };
+        Self::open_watched(endpoint, options, on_event, &mut nobody)
+    }
+
+    /// [`Connection::open`], followed step by step.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn open_watched(
+        endpoint: &Endpoint,
+        options: &ConnectOptions,
+        on_event: EventHandler,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, ConnectError> {
         let over = Wake::new().map_err(ConnectError::Thread)?;
-        let (peer, hello) = handshake::log_in(endpoint, options)?;
+        let (peer, hello) = handshake::log_in(endpoint, options, watch)?;
         let link = Link(Arc::new(Shared {
             outbox: Arc::clone(peer.outbox()),
             pending: Pending::new(),

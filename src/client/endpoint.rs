@@ -54,7 +54,7 @@ impl fmt::Display for EndpointError {
                 f,
                 "'{host}' is not an address of this machine (127.0.0.1, ::1 or localhost), so nothing was sent; {TUNNEL}"
             ),
-            Self::Scheme(scheme) => write!(f, "'{scheme}:' is not supported, only ws: on this machine; {TUNNEL}"),
+            Self::Scheme(scheme) => write!(f, "'{scheme}:' is not supported, only ws: on this machine (there is no TLS here; ssh protects the way to others); {TUNNEL}"),
             Self::Decorated => f.write_str(
                 "a gateway URL must not carry a user name, a query or a fragment; hand a token over by OPENCLAW_GATEWAY_TOKEN",
             ),
@@ -129,6 +129,11 @@ impl Endpoint {
             return Err(malformed());
         }
         Self::from_host(host, port)
+    }
+
+    /// The way there, if it is one through ssh.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        if let Self::Ssh(tunnel) = self { Some(tunnel) } else { None }
     }
 
     /// What the Host header says. Every gateway accepts these names.

@@ -94,7 +94,11 @@ impl fmt::Display for ConnectError {
             Self::Closed(endpoint, end) => write!(f, "{endpoint} closed the connection during the login: {end}"),
             Self::BadHello(endpoint, why) => write!(f, "{endpoint} answered the login with something unknown: {why}"),
             Self::PairingRequired(pairing) => write!(f, "{pairing}"),
-            Self::Refused(error) => write!(f, "the gateway refused the login: {error}{}", advice(error.detail_code())),
+            Self::Refused(error) => {
+                write!(f, "the gateway refused the login: {error}")?;
+                let advice = advice(error);
+                if advice.is_empty() { Ok(()) } else { write!(f, "; {advice}") }
+            }
             Self::Thread(error) => write!(f, "no thread for the connection: {error}"),
         }
     }
@@ -115,22 +119,43 @@ impl fmt::Display for PairingRequired {
     }
 }
 
-/// What a person can do about a refusal code.
-fn advice(code: &str) -> &'static str {
-    match code {
-        "AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH" => {
-            "; set OPENCLAW_GATEWAY_TOKEN to the gateway's token (gateway.auth.token in its openclaw.json)"
+/// What a person can do about a refusal. Source: spec gateway §3 "Refusals", and the codes of its "Who may omit the device".
+fn advice(error: &WireError) -> &'static str {
+    match error.detail_code() {
+        "AUTH_TOKEN_MISSING" | "AUTH_TOKEN_MISMATCH" | "AUTH_REQUIRED" => {
+            "set OPENCLAW_GATEWAY_TOKEN to the gateway's token (gateway.auth.token in its openclaw.json)"
         }
-        "AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH" => {
-            "; set OPENCLAW_GATEWAY_PASSWORD to the gateway's password"
-        }
-        "AUTH_DEVICE_TOKEN_MISMATCH" => "; this device's token is no longer valid, connect once with the shared token",
+        "AUTH_PASSWORD_MISSING" | "AUTH_PASSWORD_MISMATCH" => "set OPENCLAW_GATEWAY_PASSWORD to the gateway's password",
+        "AUTH_DEVICE_TOKEN_MISMATCH" => "this device's token is no longer valid, connect once with the shared token",
         "AUTH_BOOTSTRAP_TOKEN_INVALID" => {
-            "; a setup link is good for one node and ten minutes; make another: openclaw mac-debug pair link"
+            "a setup link is good for one node and ten minutes; make another: openclaw mac-debug pair link"
         }
-        "AUTH_RATE_LIMITED" => "; wait a minute before the next attempt",
-        "DEVICE_AUTH_SIGNATURE_EXPIRED" => "; the clocks of both sides differ by more than two minutes",
-        "PROTOCOL_MISMATCH" => "; gateway and client are of versions that do not fit together",
+        "AUTH_SCOPE_MISMATCH" => {
+            "this device was approved for fewer scopes; ask for fewer, or have its larger request approved there"
+        }
+        "AUTH_RATE_LIMITED" => "wait five minutes, then try once, with the right secret",
+        "DEVICE_IDENTITY_REQUIRED" => {
+            "whoever connects without a device needs the shared token or password, and can be an operator only; \
+             a node brings its device by itself (openclaw node)"
+        }
+        "DEVICE_AUTH_SIGNATURE_EXPIRED" => "the clocks of both sides differ by more than two minutes",
+        "DEVICE_AUTH_NONCE_REQUIRED" | "DEVICE_AUTH_NONCE_MISMATCH" => {
+            "something between both sides repeats or changes messages; connect without it"
+        }
+        "DEVICE_AUTH_SIGNATURE_INVALID" | "DEVICE_AUTH_DEVICE_ID_MISMATCH" | "DEVICE_AUTH_PUBLIC_KEY_INVALID" => {
+            "the device's key in the state directory is damaged; remove that file and pair again"
+        }
+        "CONTROL_UI_ORIGIN_NOT_ALLOWED" | "CONTROL_UI_DEVICE_IDENTITY_REQUIRED" => {
+            "that client id is for the gateway's web page; leave --client-id out"
+        }
+        "CLIENT_VERSION_MISMATCH" | "PROTOCOL_MISMATCH" => {
+            "gateway and client are of versions that do not fit together"
+        }
+        _ if error.code == "UNAVAILABLE" => "the gateway is starting or about to stop; try again in a moment",
+        _ if error.message.starts_with("invalid role") => "the roles are operator and node",
+        _ if error.message.starts_with("invalid connect params") => {
+            "the gateway does not know what we say of ourselves; see --client-id, --client-mode and --scopes, or its version"
+        }
         _ => "",
     }
 }

@@ -51,6 +51,26 @@ pub struct Hello {
     pub gateway_key: Option<String>,
 }
 
+/// How far a login got, as it happens.
+pub enum Step<'a> {
+    /// There is somebody who listens.
+    Reached,
+    /// It speaks WebSocket, and proved this gateway key.
+    Upgraded(Option<&'a str>),
+    /// It sent a challenge: its clock, milliseconds since 1970.
+    Challenged(i64),
+    /// It answered `connect` with this `hello-ok`.
+    Answered(&'a RawValue),
+}
+
+/// Who follows a login, and how long each of its waits may take.
+pub struct Watch<'a> {
+    /// At most [`limits::CONNECT_DEADLINE`].
+    pub limit: Duration,
+    /// Hears each step.
+    pub on_step: &'a mut dyn FnMut(Step<'_>),
+}
+
 /// One try to log in; a refusal may name another way.
 #[derive(Clone, Copy)]
 struct Attempt {
@@ -65,10 +85,14 @@ struct Attempt {
 ///
 /// # Errors
 /// See [`ConnectError`]; the connection is closed then.
-pub fn log_in(endpoint: &Endpoint, options: &ConnectOptions) -> Result<(Peer, Hello), ConnectError> {
+pub fn log_in(
+    endpoint: &Endpoint,
+    options: &ConnectOptions,
+    watch: &mut Watch<'_>,
+) -> Result<(Peer, Hello), ConnectError> {
     let mut attempt = Attempt { protocol: PROTOCOL, device_token_only: false, bootstrap_only: false };
     loop {
-        match try_once(endpoint, options, attempt) {
+        match try_once(endpoint, options, attempt, watch) {
             Err(ConnectError::Refused(error)) => {
                 attempt = attempt.after(&error, options).ok_or(ConnectError::Refused(error))?;
             }
@@ -98,13 +122,19 @@ impl Attempt {
     }
 }
 
-fn try_once(endpoint: &Endpoint, options: &ConnectOptions, attempt: Attempt) -> Result<(Peer, Hello), ConnectError> {
+fn try_once(
+    endpoint: &Endpoint,
+    options: &ConnectOptions,
+    attempt: Attempt,
+    watch: &mut Watch<'_>,
+) -> Result<(Peer, Hello), ConnectError> {
     let pinned = match &options.pins {
         Some(pins) => pins.pinned(&endpoint.pin_name()).map_err(ConnectError::Pins)?,
         None => None,
     };
-    let (stream, ssh) = dial(endpoint)?;
-    let logged_in = on_stream(stream, endpoint, options, attempt, pinned.as_deref());
+    let (stream, ssh) = dial(endpoint, watch.limit)?;
+    (watch.on_step)(Step::Reached);
+    let logged_in = on_stream(stream, endpoint, options, attempt, pinned.as_deref(), watch);
     match (ssh, &logged_in) {
         (Some(ssh), Ok(_)) => ssh.connected(),
         (Some(ssh), Err(ConnectError::Upgrade(..) | ConnectError::Closed(..))) => {
@@ -123,31 +153,38 @@ fn on_stream(
     options: &ConnectOptions,
     attempt: Attempt,
     pinned: Option<&str>,
+    watch: &mut Watch<'_>,
 ) -> Result<(Peer, Hello), ConnectError> {
-    let deadline = Instant::now() + limits::CONNECT_DEADLINE;
+    let deadline = Instant::now() + watch.limit;
     let upgraded = http::request_upgrade(&stream, &endpoint.host_header(), deadline)
         .map_err(|error| ConnectError::Upgrade(endpoint.clone(), error))?;
     let proven = gateway_key::check(upgraded.gateway_key.as_deref(), &upgraded.key, pinned)
         .map_err(|error| ConnectError::GatewayKey(endpoint.clone(), error))?;
+    (watch.on_step)(Step::Upgraded(proven.as_deref()));
     let mut peer = Peer::new(Arc::new(stream), upgraded.early, tungstenite::protocol::Role::Client);
     // An official hello-ok is larger than what a gateway reads before login.
     peer.logged_in();
-    let challenge = match read_challenge(&mut peer) {
+    let challenge = match read_challenge(&mut peer, watch.limit) {
         Ok(challenge) => challenge,
         Err(end) => return Err(end_early(peer, endpoint, end, (1008, "connect challenge timeout"))),
     };
+    (watch.on_step)(Step::Challenged(challenge.signed_at));
     let id = format!("1:{}", random::uuid());
     let request = frame::request(&id, "connect", Some(&connect_params(options, &challenge, attempt)));
     if peer.outbox().text(request, Kind::Must) == Pushed::Closed {
         return Err(end_early(peer, endpoint, End::Broken, (1008, "connect failed")));
     }
-    let answer = match read_answer(&mut peer, &id) {
+    let answer = match read_answer(&mut peer, &id, watch.limit) {
         Ok(answer) => answer,
         Err(end) => return Err(end_early(peer, endpoint, end, (4000, "connect timeout"))),
     };
     let judged = answer
         .map_err(ConnectError::from_refusal)
-        .and_then(|payload| read_hello(endpoint, options.role, &payload, proven))
+        .and_then(|payload| {
+            let hello = read_hello(endpoint, options.role, &payload, proven)?;
+            (watch.on_step)(Step::Answered(&payload));
+            Ok(hello)
+        })
         .and_then(|hello| {
             pin(options, &endpoint.pin_name(), pinned.is_some(), hello.gateway_key.as_deref())?;
             Ok(hello)
@@ -188,9 +225,9 @@ fn pin(options: &ConnectOptions, place: &str, known: bool, proven: Option<&str>)
     Ok(())
 }
 
-fn dial(endpoint: &Endpoint) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError> {
+fn dial(endpoint: &Endpoint, limit: Duration) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError> {
     match endpoint {
-        Endpoint::Socket(path) => return dial_socket(path, endpoint).map(|stream| (stream, None)),
+        Endpoint::Socket(path) => return dial_socket(path, endpoint, limit).map(|stream| (stream, None)),
         Endpoint::Ssh(tunnel) => {
             return tunnel.open().map(|(stream, ssh)| (stream, Some(ssh))).map_err(ConnectError::Tunnel);
         }
@@ -198,7 +235,7 @@ fn dial(endpoint: &Endpoint) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError>
     }
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in endpoint.addresses() {
-        match TcpStream::connect_timeout(&address, limits::CONNECT_DEADLINE).and_then(Stream::tcp) {
+        match TcpStream::connect_timeout(&address, limit).and_then(Stream::tcp) {
             Ok(stream) => return Ok((stream, None)),
             Err(error) => last = error,
         }
@@ -207,7 +244,7 @@ fn dial(endpoint: &Endpoint) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError>
 }
 
 /// Nothing is sent before file and process are known to be ours.
-fn dial_socket(path: &Path, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+fn dial_socket(path: &Path, endpoint: &Endpoint, limit: Duration) -> Result<Stream, ConnectError> {
     let unreachable = |error| ConnectError::Unreachable(endpoint.clone(), error);
     let not_ours = |what: &str| ConnectError::NotOurs(path.to_path_buf(), what.to_owned());
     let found = fs::symlink_metadata(path).map_err(unreachable)?;
@@ -221,7 +258,7 @@ fn dial_socket(path: &Path, endpoint: &Endpoint) -> Result<Stream, ConnectError>
     if found.uid() != us {
         return Err(not_ours("belongs to another user"));
     }
-    let stream = connect_unix(path, limits::CONNECT_DEADLINE).map_err(unreachable)?;
+    let stream = connect_unix(path, limit).map_err(unreachable)?;
     match socket::peer_uid(stream.as_fd()) {
         Ok(uid) if uid == us => Ok(Stream::unix(stream)),
         Ok(_) => Err(not_ours("is served by a process of another user")),
@@ -234,14 +271,14 @@ struct Challenge {
     signed_at: i64,
 }
 
-fn read_challenge(peer: &mut Peer) -> Result<Challenge, End> {
+fn read_challenge(peer: &mut Peer, limit: Duration) -> Result<Challenge, End> {
     #[derive(Deserialize)]
     struct Payload {
         nonce: String,
         // A fraction here fails, as in the official client.
         ts: i64,
     }
-    peer.set_deadline(Instant::now() + limits::CONNECT_DEADLINE);
+    peer.set_deadline(Instant::now() + limit);
     loop {
         let text = peer.receive()?;
         let Ok(incoming) = serde_json::from_str::<Incoming<'_>>(&text) else { continue };
@@ -257,8 +294,8 @@ fn read_challenge(peer: &mut Peer) -> Result<Challenge, End> {
 }
 
 /// The answer to `connect`; what else comes before it is not for us yet.
-fn read_answer(peer: &mut Peer, id: &str) -> Result<Result<Box<RawValue>, WireError>, End> {
-    peer.set_deadline(Instant::now() + limits::CONNECT_DEADLINE);
+fn read_answer(peer: &mut Peer, id: &str, limit: Duration) -> Result<Result<Box<RawValue>, WireError>, End> {
+    peer.set_deadline(Instant::now() + limit);
     loop {
         let text = peer.receive()?;
         let Ok(incoming) = serde_json::from_str::<Incoming<'_>>(&text) else { continue };

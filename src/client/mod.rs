@@ -10,6 +10,7 @@ mod handshake;
 pub mod options;
 mod pending;
 pub mod reconnect;
+pub mod standing;
 pub mod tunnel;
 
 pub use crate::protocol::connect::Role;
@@ -17,6 +18,7 @@ pub use crate::protocol::node::Surface;
 pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
-pub use handshake::Hello;
+pub use handshake::{Hello, Step, Watch};
 pub use options::{ConnectOptions, CredentialSource, Credentials};
+pub use standing::Standing;
 pub use tunnel::Tunnel;

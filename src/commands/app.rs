@@ -3,32 +3,41 @@
 use super::service::{self, Kept, Order, Word};
 use super::{failed, locate, ssh, usage};
 use crate::app::operator::Ask;
-use crate::app::supervisor::{self, AppOptions, remote_credential_source};
-use crate::client::Tunnel;
+use crate::app::supervisor::{self, AppOptions, AttachOnly, SupervisorError, remote_credential_source};
 use crate::client::tunnel::Target;
-use crate::desktop::Backend;
-use crate::service::{Role, log_file};
+use crate::client::{Endpoint, Tunnel};
+use crate::desktop::bundle::{self, Bundle};
+use crate::desktop::{Backend, appkit};
+use crate::service::{Role, log_file, output_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
 use crate::sys::signal::Termination;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
 /// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "app")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "app", example = "openclaw app --ask terminal\nopenclaw app install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status
     #[argh(positional)]
     verb: Option<String>,
-    /// who is asked: terminal (where the app was started), operator (`mac-debug approvals`, or any operator of the
-    /// gateway who may answer) or none (default: terminal; of a service: operator)
+    /// who is asked: panel (on the screen), terminal (where the app was started), operator (`mac-debug approvals`, or any operator of the
+    /// gateway who may answer) or none (default: panel on a Mac with a screen, else terminal; of a service: operator)
     #[argh(option)]
     ask: Option<Ask>,
+    /// start no gateway: join the one that runs already, or comes later (so does a file `disable-launchagent` in the
+    /// state directory)
+    #[argh(switch)]
+    attach_only: bool,
+    /// understood for the sake of the official tools, which start the app with it; this app opens no window unasked
+    #[argh(switch)]
+    #[expect(dead_code, reason = "only understood")]
+    background_only: bool,
     /// loopback TCP port of the gateway, here or behind --ssh (default: OPENCLAW_GATEWAY_PORT, gateway.port, 18789)
     #[argh(option)]
     port: Option<u16>,
@@ -47,7 +56,7 @@ pub struct Flags {
     /// ssh configuration file (default: ssh's own ones)
     #[argh(option)]
     ssh_config: Option<PathBuf>,
-    /// do not ask the person about what waits for approval at the gateway (asked with --ask terminal only)
+    /// do not ask the person about what waits for approval at the gateway (asked with --ask panel and terminal only)
     #[argh(switch)]
     no_gateway_approvals: bool,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
@@ -89,6 +98,8 @@ fn keep(
     let Flags {
         verb: _,
         ask,
+        attach_only,
+        background_only: _,
         port: _,
         state_dir: _,
         no_tcp,
@@ -103,14 +114,40 @@ fn keep(
         Some(Ask::Desktop(Backend::Terminal)) => {
             return Err("a service has no terminal; say --ask operator or none".into());
         }
-        Some(Ask::Desktop(Backend::None)) => "none",
-        Some(Ask::Operator) | None => "operator",
+        Some(Ask::Desktop(Backend::None)) => Some("none"),
+        Some(Ask::Desktop(Backend::Panel)) => Some("panel"),
+        // In its bundle the app shows what it asks.
+        None if Bundle::of_this_process().is_some() => None,
+        Some(Ask::Operator) | None => Some("operator"),
     };
-    kept.option("--ask", Some(ask));
+    kept.option("--ask", ask);
+    kept.switch("--attach-only", attach_only);
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
     kept.switch("--no-gateway-approvals", no_gateway_approvals);
     Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
+}
+
+/// On a Mac, an app outside of a bundle is somebody else to the system: it would get no permission, or another
+/// program's. Source: spec mac-app §1.1.
+fn check_bundle(is_macos: bool, ask: Option<Ask>, is_in_bundle: bool) -> Result<(), &'static str> {
+    if is_macos && ask.is_none() && !is_in_bundle {
+        return Err("this program is not in OpenClaw.app, so macOS would give it no permissions of its own; open \
+                    OpenClaw.app, or say --ask terminal, operator or none to run without a screen");
+    }
+    Ok(())
+}
+
+/// The gateway elsewhere that the flags or the settings name. What is wrong with the settings ends no app: it still
+/// decides for a node in another process.
+fn elsewhere(flags: &Flags, config: &Config) -> Result<Option<Endpoint>, String> {
+    if let Some(tunnel) = tunnel(flags, config)? {
+        return Ok(Some(Endpoint::Ssh(tunnel)));
+    }
+    Ok(ssh::configured(config).unwrap_or_else(|error| {
+        crate::log!("app", "{error}");
+        None
+    }))
 }
 
 /// The way to a gateway elsewhere, if one is named.
@@ -120,9 +157,10 @@ fn tunnel(flags: &Flags, config: &Config) -> Result<Option<Tunnel>, String> {
 
 fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::error::Error>> {
     process::settle();
+    check_bundle(cfg!(target_os = "macos"), flags.ask, Bundle::of_this_process().is_some())?;
     let state = locate(flags.state_dir.clone(), &mut environment)?;
     state.prepare()?;
-    crate::log::keep_bounded(log_file(&state, Role::App));
+    crate::log::keep_bounded(&output_file(&state, Role::App), log_file(&state, Role::App));
     if flags.stored_token {
         service::take_stored_token(Role::App, &state, &mut environment)?;
     }
@@ -137,12 +175,50 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
         Err(error) => return Err(error.into()),
     };
     let signals = Termination::install()?;
+    if std::env::current_exe().is_ok_and(|program| bundle::is_translocated(&program)) {
+        crate::log!("app", "{}", bundle::TRANSLOCATED);
+    }
+    let attach_only = AttachOnly::of(flags.attach_only, &state);
     // Without a gateway here, nothing is made for one.
-    let read = if flags.ssh.is_some() { Config::inspect } else { Config::load };
+    let read = if flags.ssh.is_some() || attach_only.is_some() { Config::inspect } else { Config::load };
     let config = read(&state, &environment)?;
-    let remote = tunnel(&flags, &config)?.map(|tunnel| (tunnel, remote_credential_source(&state, &environment)));
-    let ask = flags.ask.unwrap_or(Ask::Desktop(Backend::Terminal));
+    let remote = elsewhere(&flags, &config)?.map(|place| (place, remote_credential_source(&state, &environment)));
+    let ask = flags.ask.unwrap_or_else(|| Ask::Desktop(Backend::usual()));
     let gateway_approvals = !flags.no_gateway_approvals;
-    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, remote, gateway_approvals };
+    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, attach_only, remote, gateway_approvals };
+    if ask == Ask::Desktop(Backend::Panel) {
+        let run = on_screen(move || supervisor::run(options, lock, &signals));
+        return run
+            .map_err(|error| format!("there can be no panel: {error}; --ask terminal asks on this terminal").into());
+    }
     Ok(supervisor::run(options, lock, &signals)?)
+}
+
+/// Runs the app beside the screen, which has this thread; the process ends with the app.
+fn on_screen(work: impl FnOnce() -> Result<(), SupervisorError> + Send + 'static) -> Result<(), appkit::NoScreen> {
+    let work = move || {
+        // A library may have put its own handlers in the place of ours while it was started.
+        match Termination::catch().map_err(SupervisorError::System).and_then(|()| work()) {
+            Ok(()) => 0,
+            Err(error) => {
+                failed("app", &error);
+                1
+            }
+        }
+    };
+    appkit::run(work, Termination::request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_without_a_bundle_says_who_is_asked() {
+        assert!(check_bundle(true, None, false).unwrap_err().contains("--ask terminal"));
+        for ask in [Ask::Operator, Ask::Desktop(Backend::Terminal), Ask::Desktop(Backend::None)] {
+            assert_eq!(check_bundle(true, Some(ask), false), Ok(()));
+        }
+        assert_eq!((check_bundle(true, None, true), check_bundle(false, None, false)), (Ok(()), Ok(())));
+    }
 }

@@ -4,19 +4,24 @@ mod app;
 mod approvals;
 mod gateway;
 mod mac_debug;
+mod manual;
 mod node;
+mod permissions;
 mod service;
 mod ssh;
+mod suggest;
 
+use crate::desktop::bundle::Bundle;
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// OpenClaw on this Mac: lets an agent use it, as far as you allow.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(example = "openclaw app\nopenclaw mac-debug status")]
 struct Openclaw {
     /// print the version
     #[argh(switch, short = 'V')]
@@ -25,7 +30,7 @@ struct Openclaw {
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Gateway(gateway::Flags),
@@ -33,11 +38,13 @@ enum Command {
     App(app::Flags),
     Bridge(BridgeFlags),
     MacDebug(mac_debug::Flags),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// PeekabooBridge host and client (not in this version).
-#[derive(FromArgs)]
-#[argh(subcommand, name = "bridge")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "bridge", example = "openclaw bridge")]
 struct BridgeFlags {}
 
 /// Exit code for wrong usage, as `sysexits` and most tools have it.
@@ -60,12 +67,17 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let words = with_subcommand(&words, Bundle::of_this_process().is_some());
     let parsed = match Openclaw::from_args(&["openclaw"], &words) {
         Ok(parsed) => parsed,
         Err(exit) => {
             return match exit.status {
                 Ok(()) => say(&format!("{}\n", exit.output.trim_end())),
-                Err(()) => usage(&without_values(exit.output.trim_end(), &words)),
+                Err(()) => {
+                    let hint = suggest::hint(&manual::definitions(), &words, &exit.output);
+                    let hint = hint.map_or_else(String::new, |hint| format!("\n{hint}"));
+                    usage(&(without_values(exit.output.trim_end(), &words) + &hint))
+                }
             };
         }
     };
@@ -73,11 +85,13 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         return say(&format!("openclaw {}\n", crate::gateway::VERSION));
     }
     match parsed.command {
-        None => usage("say what to do: gateway, node, app, mac-debug; `openclaw --help` tells more"),
+        None => usage("say what to do: gateway, node, app, mac-debug, completions, man; `openclaw --help` tells more"),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),
         Some(Command::Node(flags)) => node::run(flags, environment),
         Some(Command::App(flags)) => app::run(flags, environment),
         Some(Command::MacDebug(flags)) => mac_debug::run(flags, environment),
+        Some(Command::Completions(flags)) => manual::completions(&flags),
+        Some(Command::Man(flags)) => manual::man(&flags),
         Some(Command::Bridge(BridgeFlags {})) => failed("bridge", &"PeekabooBridge is not in this version"),
     }
 }
@@ -127,10 +141,35 @@ fn locate(flag: Option<PathBuf>, environment: &mut Environment) -> Result<StateD
     StateDir::locate(environment)
 }
 
-/// `gateway run`: the word is optional and nothing else is known yet.
-fn is_run(verb: Option<&str>) -> Result<(), String> {
-    match verb {
-        None | Some("run") => Ok(()),
-        Some(other) => Err(format!("`{other}` is not known here; the only word is `run`, and it may be left out")),
+/// The words with what goes without saying: Finder, `open` and a login item start our bundle's program without a
+/// subcommand, and mean the app. Older systems add `-psn_…`. Source: spec mac-app §1.1.
+fn with_subcommand<'a>(words: &[&'a str], is_in_bundle: bool) -> Vec<&'a str> {
+    if !is_in_bundle {
+        return words.to_vec();
+    }
+    let words: Vec<&str> = words.iter().copied().skip_while(|word| word.starts_with("-psn_")).collect();
+    let is_for_all = |word: &&str| !word.starts_with('-') || ["--help", "-h", "-V", "--version"].contains(word);
+    if words.first().is_some_and(is_for_all) { words } else { [vec!["app"], words].concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_subcommand;
+
+    #[test]
+    fn a_bundle_without_a_subcommand_is_the_app() {
+        for (given, meant) in [
+            (&[][..], &["app"][..]),
+            (&["-psn_0_123"], &["app"]),
+            (&["--attach-only"], &["app", "--attach-only"]),
+            (&["-psn_0_123", "--ask", "none"], &["app", "--ask", "none"]),
+            (&["mac-debug", "run", "-psn_x"], &["mac-debug", "run", "-psn_x"]),
+            (&["node", "--port", "1"], &["node", "--port", "1"]),
+            (&["--version"], &["--version"]),
+            (&["-h"], &["-h"]),
+        ] {
+            assert_eq!(with_subcommand(given, true), meant);
+            assert_eq!(with_subcommand(given, false), given, "outside of a bundle nothing goes without saying");
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::{failed, locate, ssh, usage};
 use crate::app::supervisor::{credential_source, device_tokens, given_credentials, remote_credential_source};
 use crate::client::tunnel::Target;
 use crate::client::{CredentialSource, Credentials, Endpoint, Surface};
+use crate::desktop::permissions::Unsupported;
 use crate::exec::analysis::Host;
 use crate::exec::approval::Guards;
 use crate::exec::document::{DocumentPolicy, Settings};
@@ -14,16 +15,16 @@ use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, NodeOptions, commands::ExecHost};
 use crate::protocol::setup::SetupLink;
-use crate::service::{Role, log_file};
+use crate::service::{Role, log_file, output_file};
 use crate::state::approvals::ApprovalsDocument;
-use crate::state::config::{Config, GatewayMode};
+use crate::state::config::Config;
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, StateError, device_key, node_config};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 
 /// Run only the node host: it connects to a gateway (this product's or the original one) and offers
 /// this machine's commands. A gateway on another machine is reached with --ssh.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "node")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "node", example = "openclaw node --ssh me@gateway.example\nopenclaw node install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status
@@ -213,7 +214,7 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let endpoint = endpoint(&flags, &config, link.as_ref())?;
     let surface = surface(flags.commands.as_deref())?;
     state.prepare()?;
-    crate::log::keep_bounded(log_file(&state, Role::Node));
+    crate::log::keep_bounded(&output_file(&state, Role::Node), log_file(&state, Role::Node));
     let credentials = match link {
         Some(link) => link_credentials(&state, &endpoint, link)?,
         None => credentials(&state, &environment, &config, &endpoint),
@@ -255,20 +256,18 @@ fn endpoint(flags: &Flags, config: &Config, link: Option<&SetupLink>) -> Result<
     if let Some(socket) = &flags.socket {
         return Ok(Endpoint::Socket(std::path::absolute(socket)?));
     }
-    let elsewhere = link.map(|link| link.url.as_str()).or_else(|| remote_url(config));
-    match elsewhere.filter(|_| flags.host.is_none() && flags.port.is_none()) {
-        Some(url) => Ok(Endpoint::from_url(url)?),
-        None => Ok(Endpoint::from_host(flags.host.as_deref().unwrap_or("127.0.0.1"), port)?),
-    }
-}
-
-fn remote_url(config: &Config) -> Option<&str> {
-    config.remote.url.as_deref().filter(|_| config.mode == GatewayMode::Remote)
+    let elsewhere = match link {
+        _ if flags.host.is_some() || flags.port.is_some() => None,
+        Some(link) => Some(Endpoint::from_url(&link.url)?),
+        None => ssh::configured(config)?,
+    };
+    let here = || Endpoint::from_host(flags.host.as_deref().unwrap_or("127.0.0.1"), port);
+    Ok(elsewhere.map_or_else(here, Ok)?)
 }
 
 /// What a gateway is shown beside its own device token: a stored secret only the one that it belongs to (A30).
 fn credentials(state: &StateDir, environment: &Environment, config: &Config, endpoint: &Endpoint) -> CredentialSource {
-    let is_remote = || remote_url(config).and_then(|url| Endpoint::from_url(url).ok()).as_ref() == Some(endpoint);
+    let is_remote = || ssh::configured(config).ok().flatten().as_ref() == Some(endpoint);
     let is_own = match endpoint {
         Endpoint::Socket(path) => *path == state.gateway_socket(),
         Endpoint::Tcp { port, .. } => *port == config.port,
@@ -337,6 +336,9 @@ fn options(
             settings: Settings::of(&config.exec),
         }),
         surface,
+        notifications: Arc::default(),
+        permissions: Arc::new(Unsupported),
+        standing: Arc::default(),
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
         abilities: None,

@@ -1,6 +1,8 @@
 //! `openclaw node install`, `openclaw app status` …: the words that are about a service.
 
 use super::{failed, locate, say};
+use crate::desktop::bundle;
+use crate::exec::analysis::Host;
 use crate::protocol::text;
 use crate::service::{self, Role, Service, ServiceError, Services, Status, Verb};
 use crate::state::{Environment, StateDir};
@@ -10,7 +12,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What stands behind `node` or `app`.
+/// What stands behind `gateway`, `node` or `app`.
 pub(super) enum Word {
     /// Do it here and now; may be left out.
     Run,
@@ -101,13 +103,27 @@ fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, enviro
     if environment.gateway_password.is_some() {
         return Err("OPENCLAW_GATEWAY_PASSWORD is not kept for a service; unset it and write gateway.auth.password into openclaw.json (for --ssh: set OPENCLAW_GATEWAY_TOKEN)".into());
     }
-    let program = std::env::current_exe()?;
+    if role == Role::Gateway && environment.gateway_token.is_some() {
+        return Err("OPENCLAW_GATEWAY_TOKEN is not kept for the gateway's service; unset it: the token of openclaw.json, or the one that is made at the first start, holds".into());
+    }
+    // Never a link to it: what the system knows of a program goes by where its file lies (spec mac-app §1.1).
+    let program = std::env::current_exe()?.canonicalize()?;
+    if bundle::is_translocated(&program) {
+        return Err(bundle::TRANSLOCATED.into());
+    }
     if !is_executable(&program) {
         return Err(format!("{} is gone; start the program that is there now", program.display()).into());
     }
     let config = environment.config_path.is_some().then(|| ("OPENCLAW_CONFIG_PATH", state.config().into()));
     let environment_kept = config.into_iter().collect();
-    let service = Service { role, program, arguments: kept.0, environment: environment_kept, state: state.clone() };
+    let service = Service {
+        role,
+        program,
+        arguments: kept.0,
+        environment: environment_kept,
+        search_path: Host::of_this_process(None).search_path_text(),
+        state: state.clone(),
+    };
     Ok(services.install(service, environment.gateway_token.as_ref())?)
 }
 

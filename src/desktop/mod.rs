@@ -2,18 +2,37 @@
 //!
 //! | backend | who is asked |
 //! | --- | --- |
+//! | [`appkit`] | whoever sits at the screen: a panel ([`sheet`], [`guard`]) and a menu ([`menu`]) |
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
+//!
+//! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
+//! [`presence`] whether its screen can be seen; [`notify`] shows notifications.
 
 use crate::exec::approval::{Answer, Question};
+use crate::protocol::policy::Decision;
+use crate::state::approvals::ApprovalsDocument;
 use crate::sys::wake::Wake;
+use notify::Notifications;
+use permissions::Permissions;
+use presence::Presence;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub mod abilities;
 pub mod automation;
 pub mod canvas;
 pub mod headless;
 pub mod mac_abilities;
+pub mod appkit;
+pub mod bundle;
+pub mod guard;
+pub mod headless;
+pub mod menu;
+pub mod notify;
+pub mod permissions;
+pub mod presence;
+pub mod sheet;
 pub mod terminal;
 
 /// Something in front of which a person may sit.
@@ -26,6 +45,40 @@ pub trait Desktop: Send + Sync {
     fn has_person(&self) -> bool {
         true
     }
+
+    /// So many questions wait now, the one before the person included. Does not wait.
+    fn waiting(&self, _count: usize) {}
+
+    /// Where there is room for a menu.
+    fn menu(&self) -> Option<Arc<dyn menu::Menu>> {
+        None
+    }
+
+    /// What the system lets this process do.
+    fn permissions(&self) -> Arc<dyn Permissions> {
+        Arc::new(permissions::Unsupported)
+    }
+
+    /// What shows notifications; where nobody sits, nothing.
+    fn notifications(&self) -> Arc<Notifications> {
+        Arc::default()
+    }
+
+    /// Whether the person can see it; what does not know says so always.
+    fn presence(&self) -> Arc<Presence> {
+        Arc::default()
+    }
+}
+
+/// What a person may answer, the refusal last. What cannot be bound is never allowed for longer than once (A108).
+pub fn offers(question: &Question) -> Vec<Answer> {
+    let mut offers = vec![Answer::Decided(Decision::AllowOnce)];
+    if question.unbound.is_none() {
+        offers.extend(question.allow_always.is_ok().then_some(Answer::Decided(Decision::AllowAlways)));
+        offers.extend(question.spans.iter().copied().map(Answer::Granted));
+    }
+    offers.push(Answer::Decided(Decision::Deny));
+    offers
 }
 
 /// Where a question stands among those that wait, shown as "1 of 3".
@@ -40,6 +93,8 @@ pub struct Place {
 /// Which backend asks: `--ask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
+    /// `panel`
+    Panel,
     /// `terminal`
     Terminal,
     /// `none`
@@ -51,17 +106,24 @@ impl FromStr for Backend {
 
     fn from_str(word: &str) -> Result<Self, String> {
         match word {
+            "panel" => Ok(Self::Panel),
             "terminal" => Ok(Self::Terminal),
             "none" => Ok(Self::None),
-            _ => Err("say `terminal` or `none`".to_owned()),
+            _ => Err("say `panel`, `terminal` or `none`".to_owned()),
         }
     }
 }
 
 impl Backend {
-    /// Opens it. A terminal that is not there leaves nobody to ask, which is logged.
-    pub fn open(self) -> Box<dyn Desktop> {
+    /// What asks when nobody says what should: a panel on a Mac that has a screen, else the terminal.
+    pub fn usual() -> Self {
+        if cfg!(target_os = "macos") && appkit::check().is_ok() { Self::Panel } else { Self::Terminal }
+    }
+
+    /// Opens it. A terminal that is not there leaves nobody to ask, which is logged. `document` says which input counts.
+    pub fn open(self, document: &Arc<ApprovalsDocument>) -> Box<dyn Desktop> {
         match self {
+            Self::Panel => Box::new(appkit::AppKitDesktop::new(Arc::clone(document))),
             Self::None => Box::new(headless::Headless::new("the app was started with --ask none")),
             Self::Terminal => match terminal::TerminalDesktop::open() {
                 Ok(terminal) => Box::new(terminal),

@@ -1,7 +1,8 @@
 //! Asks on the controlling terminal. Source: mac-app 3.2 (which fields), NOTES "A child that
 //! shares our terminal can answer for the person".
 
-use super::{Desktop, Place};
+use super::notify::Notifications;
+use super::{Desktop, Place, offers};
 use crate::exec::approval::{Answer, Question, Span};
 use crate::limits;
 use crate::log;
@@ -13,6 +14,7 @@ use crate::sys::terminal::{Direction, Ready, Terminal};
 use crate::sys::wake::Wake;
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest line that a terminal gives in line mode, bytes; an answer is far shorter.
@@ -129,6 +131,10 @@ impl Desktop for TerminalDesktop {
             Err(error) => Answer::Nobody(format!("the terminal failed: {error}")),
         }
     }
+
+    fn notifications(&self) -> Arc<Notifications> {
+        Arc::new(Notifications::of_this_system(None, || ()))
+    }
 }
 
 /// How a conversation ended.
@@ -187,18 +193,15 @@ const ALWAYS: &str = "always";
 /// The words that answer a question, and what each means. What cannot be bound gets a word of its
 /// own, so that no habit of typing `once` allows it (A108).
 fn words(question: &Question) -> Vec<(String, Answer)> {
-    let once = if question.unbound.is_some() { "unbound" } else { "once" };
-    let mut words = vec![(once.to_owned(), Answer::Decided(Decision::AllowOnce))];
-    if question.unbound.is_none() {
-        if question.allow_always.is_ok() {
-            words.push((ALWAYS.to_owned(), Answer::Decided(Decision::AllowAlways)));
-        }
-        let minutes = limits::GRANT_MINUTES.as_secs() / 60;
-        let word = |span| if span == Span::Minutes { format!("{minutes}min") } else { "session".to_owned() };
-        words.extend(question.spans.iter().map(|span| (word(*span), Answer::Granted(*span))));
-    }
-    words.push(("deny".to_owned(), Answer::Decided(Decision::Deny)));
-    words
+    let word = |answer: &Answer| match answer {
+        Answer::Decided(Decision::AllowOnce) if question.unbound.is_some() => "unbound".to_owned(),
+        Answer::Decided(Decision::AllowOnce) => "once".to_owned(),
+        Answer::Decided(Decision::AllowAlways) => ALWAYS.to_owned(),
+        Answer::Granted(Span::Minutes) => format!("{}min", limits::GRANT_MINUTES.as_secs() / 60),
+        Answer::Granted(Span::Session) => "session".to_owned(),
+        _ => "deny".to_owned(),
+    };
+    offers(question).into_iter().map(|answer| (word(&answer), answer)).collect()
 }
 
 /// `raw` in a form that cannot leave its place on the screen.

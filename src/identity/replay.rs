@@ -3,11 +3,13 @@
 use crate::limits;
 use crate::sys::clock::{Expiry, Now};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Nonces of accepted lines, each until its `ts` can no longer be fresh.
 pub struct ReplayGuard {
     seen: HashMap<String, Expiry>,
     capacity: usize,
+    keep: Duration,
 }
 
 /// What the guard says of a nonce.
@@ -23,17 +25,18 @@ pub enum Freshness {
 
 impl Default for ReplayGuard {
     fn default() -> Self {
-        Self::with_capacity(limits::NONCES)
+        Self::new(limits::NONCES, limits::EXEC_TTL)
     }
 }
 
 impl ReplayGuard {
-    /// A guard for `capacity` nonces.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self { seen: HashMap::new(), capacity }
+    /// A guard for `capacity` nonces of lines whose `ts` may be off by `skew` either way: each is kept for twice that,
+    /// after which its `ts` is too old.
+    pub fn new(capacity: usize, skew: Duration) -> Self {
+        Self { seen: HashMap::new(), capacity, keep: skew * 2 + Duration::from_secs(1) }
     }
 
-    /// Notes `nonce`. It is kept for twice the allowed skew, after which its `ts` is too old.
+    /// Notes `nonce`.
     pub fn note(&mut self, nonce: &str, now: Now) -> Freshness {
         if self.seen.contains_key(nonce) {
             return Freshness::Replayed;
@@ -44,8 +47,7 @@ impl ReplayGuard {
         if self.seen.len() >= self.capacity {
             return Freshness::Full;
         }
-        let keep = limits::EXEC_TTL * 2 + std::time::Duration::from_secs(1);
-        self.seen.insert(nonce.to_owned(), Expiry::after(now, keep));
+        self.seen.insert(nonce.to_owned(), Expiry::after(now, self.keep));
         Freshness::Fresh
     }
 }
@@ -57,7 +59,7 @@ mod tests {
     #[test]
     fn sec_h01_a_nonce_works_once_and_a_full_guard_refuses_instead_of_forgetting() {
         let now = Now::read();
-        let mut guard = ReplayGuard::with_capacity(2);
+        let mut guard = ReplayGuard::new(2, limits::EXEC_TTL);
         assert_eq!(guard.note("a", now), Freshness::Fresh);
         assert_eq!(guard.note("a", now), Freshness::Replayed);
         assert_eq!(guard.note("b", now), Freshness::Fresh);

@@ -39,6 +39,7 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
         "port": target.config.port,
         "auth": target.secret_kind(),
         "app": holder(state.app_lock()),
+        "appStatus": app,
         "fence": app.get("fence"),
         "grants": app.get("grants"),
         "tunnel": app.get("tunnel"),
@@ -58,6 +59,34 @@ pub fn status(target: &Target) -> Result<Value, InspectError> {
     }))
 }
 
+/// What the running app tells of itself.
+fn app_text(app: &Value) -> String {
+    let word = |value: &Value| crate::protocol::text::visible(value.as_str().unwrap_or("-"));
+    let connection = |value: &Value| match (value["connected"].as_bool(), value["why"].as_str()) {
+        (Some(true), _) => "connected".to_owned(),
+        (_, Some(why)) => format!("not connected: {}", crate::protocol::text::visible(why)),
+        _ => "not connected".to_owned(),
+    };
+    let mut out = format!("           gateway {}; node {}\n", word(&app["mode"]), connection(&app["node"]));
+    if app["attachOnly"].is_string() {
+        let how = if app["attachOnly"] == "disable-launchagent" { "; remove that file to change it" } else { "" };
+        out.push_str(&format!("           attach-only ({}){how}: it starts no gateway\n", word(&app["attachOnly"])));
+    }
+    if app["held"].is_string() {
+        out.push_str(&format!("           shows no prompt now: {}\n", word(&app["held"])));
+    }
+    if app["pendingPrompts"].as_u64().is_some_and(|count| count > 0) {
+        out.push_str(&format!("           questions that wait for you: {}\n", app["pendingPrompts"]));
+    }
+    let of_app = app["permissions"].as_object().into_iter().flatten().filter(|(_, state)| *state != "unsupported");
+    let permissions: Vec<String> =
+        of_app.map(|(name, state)| format!("{} {}", crate::protocol::text::visible(name), word(state))).collect();
+    if !permissions.is_empty() {
+        out.push_str(&format!("           permissions: {}\n", permissions.join(", ")));
+    }
+    out
+}
+
 /// The same for a person.
 pub fn text(status: &Value) -> String {
     let text = |pointer: &str| match status.pointer(pointer) {
@@ -74,6 +103,9 @@ pub fn text(status: &Value) -> String {
     };
     let mut out = format!("state      {}\n", text("/stateDir"));
     out.push_str(&format!("app        {}\n", running("/app")));
+    if status.pointer("/appStatus/mode").is_some() {
+        out.push_str(&app_text(&status["appStatus"]));
+    }
     if status.pointer("/gateway/reachable") == Some(&Value::Bool(true)) {
         out.push_str(&format!(
             "gateway    {} at {}; up {} s; {} nodes, {} operators connected\n",

@@ -4,6 +4,7 @@
 
 use crate::client::Surface;
 use crate::desktop::abilities::{Abilities, CanvasAnswer, Done, Trouble};
+use crate::desktop::permissions::{Capability, Grant, Permissions};
 use crate::limits;
 use crate::protocol::ability::{
     CameraSnap, Canvas, Film, Location, LocationGet, Picture, ScreenRecording, ScreenSnapshot, name,
@@ -15,7 +16,6 @@ use crate::sys::clock::wall_ms;
 use crate::sys::wake::Wake;
 use crate::sys::{host_stats, platform, process};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,13 +24,13 @@ struct Need {
     command: &'static str,
     /// Declared with it.
     cap: &'static str,
-    /// The system's permission, as in the node's `permissions`, and the word before `_PERMISSION_REQUIRED`.
-    permission: Option<(&'static str, &'static str)>,
+    /// The system's permission, and the word before `_PERMISSION_REQUIRED`.
+    permission: Option<(Capability, &'static str)>,
     /// The owner's switch, and what is said when it is off.
     switch: Option<(Switch, &'static str)>,
 }
 
-const SCREEN: Option<(&str, &str)> = Some(("screenRecording", "SCREEN_RECORDING"));
+const SCREEN: Option<(Capability, &str)> = Some((Capability::ScreenRecording, "SCREEN_RECORDING"));
 const CAMERA: Option<(Switch, &str)> = Some((Switch::Camera, "CAMERA_DISABLED: enable Camera in Settings"));
 const CANVAS: Option<(Switch, &str)> = Some((Switch::Canvas, "CANVAS_DISABLED: enable Canvas in Settings"));
 const LOCATION: Option<(Switch, &str)> = Some((Switch::Location, "LOCATION_DISABLED: enable Location in Settings"));
@@ -40,7 +40,7 @@ const SCRIPT: Option<(Switch, &str)> =
 const fn need(
     command: &'static str,
     cap: &'static str,
-    permission: Option<(&'static str, &'static str)>,
+    permission: Option<(Capability, &'static str)>,
     switch: Option<(Switch, &'static str)>,
 ) -> Need {
     Need { command, cap, permission, switch }
@@ -50,8 +50,8 @@ const NEEDS: &[Need] = &[
     need(name::SCREEN_SNAPSHOT, "screen", SCREEN, None),
     need(name::SCREEN_RECORD, "screen", SCREEN, None),
     need(name::CAMERA_LIST, "camera", None, CAMERA),
-    need(name::CAMERA_SNAP, "camera", Some(("camera", "CAMERA")), CAMERA),
-    need(name::LOCATION_GET, "location", Some(("location", "LOCATION")), LOCATION),
+    need(name::CAMERA_SNAP, "camera", Some((Capability::Camera, "CAMERA")), CAMERA),
+    need(name::LOCATION_GET, "location", Some((Capability::Location, "LOCATION")), LOCATION),
     need(name::CANVAS_PRESENT, "canvas", None, CANVAS),
     need(name::CANVAS_HIDE, "canvas", None, CANVAS),
     need(name::CANVAS_NAVIGATE, "canvas", None, CANVAS),
@@ -62,27 +62,23 @@ const NEEDS: &[Need] = &[
     need(name::APPLESCRIPT, "system", None, SCRIPT),
 ];
 
-/// The system's permissions by name; what is not listed needs none here.
-pub type Permissions = Box<dyn Fn() -> BTreeMap<String, bool> + Send + Sync>;
-
 /// Does these commands in the app's process, which alone has the permissions.
 pub struct AbilityHost {
     backend: Arc<dyn Abilities>,
-    permissions: Permissions,
+    permissions: Arc<dyn Permissions>,
     switches: Switches,
     at_work: AtomicUsize,
 }
 
 impl AbilityHost {
     /// Over one desktop, with what the system has granted and the owner has switched on.
-    pub fn new(backend: Arc<dyn Abilities>, permissions: Permissions, switches: Switches) -> Self {
+    pub fn new(backend: Arc<dyn Abilities>, permissions: Arc<dyn Permissions>, switches: Switches) -> Self {
         Self { backend, permissions, switches, at_work: AtomicUsize::new(0) }
     }
 
-    /// What can be done now, to be declared.
+    /// What can be done now, to be declared; the permissions stand beside it.
     pub fn surface(&self) -> Surface {
-        let permissions = (self.permissions)();
-        let offered = NEEDS.iter().filter(|need| self.refusal(need, &permissions).is_none());
+        let offered = NEEDS.iter().filter(|need| self.refusal(need).is_none());
         let mut surface = Surface::default();
         for need in offered {
             surface.commands.push(need.command.to_owned());
@@ -90,7 +86,6 @@ impl AbilityHost {
                 surface.caps.push(need.cap.to_owned());
             }
         }
-        surface.permissions = Some(permissions).filter(|permissions| !permissions.is_empty());
         surface
     }
 
@@ -102,10 +97,10 @@ impl AbilityHost {
     /// Why `command` is not possible now; none when it is.
     pub fn refuses(&self, command: &str) -> Option<NodeError> {
         let need = NEEDS.iter().find(|need| need.command == command)?;
-        self.refusal(need, &(self.permissions)())
+        self.refusal(need)
     }
 
-    fn refusal(&self, need: &Need, permissions: &BTreeMap<String, bool>) -> Option<NodeError> {
+    fn refusal(&self, need: &Need) -> Option<NodeError> {
         if !self.backend.has(need.command) {
             return Some(NodeError::new("UNAVAILABLE", "command not supported"));
         }
@@ -115,8 +110,9 @@ impl AbilityHost {
             return Some(unavailable(sentence));
         }
         if let Some((permission, code)) = need.permission
-            && permissions.get(permission) == Some(&false)
+            && !matches!(self.permissions.status(permission), Grant::Granted | Grant::Unsupported)
         {
+            let permission = permission.name();
             return Some(unavailable(format!(
                 "{code}_PERMISSION_REQUIRED: grant OpenClaw this permission in System Settings, Privacy & Security \
                  (`openclaw mac-debug permissions request {permission}`)"

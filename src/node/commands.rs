@@ -4,6 +4,7 @@ use super::abilities::AbilityHost;
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
 use super::policy_edits::{Caller, PolicyEditor};
 use crate::client::Surface;
+use crate::desktop::notify::{Notifications, NotifyError};
 use crate::exec::analysis::{self, Host};
 use crate::exec::approval::{self, Answer, Context, Guards, Origin, Person, PolicySource, Question};
 use crate::exec::display;
@@ -17,6 +18,7 @@ use crate::protocol::ability;
 use crate::protocol::node::{
     ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
 };
+use crate::protocol::notify::{NOTIFY, Notification};
 use crate::protocol::policy::{Decision, Refusal, Security};
 use crate::state::approvals::EffectivePolicy;
 use crate::sys::wake::Wake;
@@ -44,6 +46,8 @@ pub struct Commands {
     pub policy: Arc<dyn PolicySource>,
     /// Who runs them.
     pub exec_host: ExecHost,
+    /// Who shows notifications.
+    pub notifications: Arc<Notifications>,
     /// Who serves `system.execApprovals.*`.
     pub policy_editor: Option<PolicyEditor>,
     /// Who serves what needs no program.
@@ -112,10 +116,11 @@ impl Commands {
             return Some(self.edit_policy(editor, request, params, cancel));
         }
         let judged = match (request.command.as_str(), params) {
-            (name::RUN | name::RUN_PREPARE | name::WHICH, None) => {
+            (name::RUN | name::RUN_PREPARE | name::WHICH | NOTIFY, None) => {
                 Err(Refusal::invalid("Error: INVALID_REQUEST: paramsJSON required"))
             }
             (name::WHICH, Some(params)) => self.which(params),
+            (NOTIFY, Some(params)) => self.notify(params),
             (name::RUN_PREPARE, Some(params)) => self.prepare(params, prepared),
             (name::RUN, Some(params)) => {
                 let invoke_timeout = request.timeout_ms.filter(|millis| *millis > 0).map(Duration::from_millis);
@@ -136,7 +141,6 @@ impl Commands {
             let now = abilities.surface();
             surface.caps.extend(now.caps.into_iter().filter(|cap| !self.offered.caps.contains(cap)));
             surface.commands.extend(now.commands);
-            surface.permissions = now.permissions.or(surface.permissions);
         }
         surface
     }
@@ -195,6 +199,12 @@ impl Commands {
             }
         }
         Ok(json!({"bins": found}).to_string())
+    }
+
+    fn notify(&self, params: &str) -> Result<String, Refusal> {
+        let unavailable = |error: NotifyError| Refusal { code: "UNAVAILABLE", ..Refusal::invalid(error.to_string()) };
+        self.notifications.show(&Notification::parse(params)?).map_err(unavailable)?;
+        Ok("{}".to_owned())
     }
 
     fn prepare(&self, params: &str, prepared: &PreparedPlans) -> Result<String, Refusal> {

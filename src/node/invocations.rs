@@ -92,6 +92,11 @@ impl Invocations {
         }
     }
 
+    /// Whether nothing is under way, so that the connection may be exchanged.
+    pub fn is_idle(&self) -> bool {
+        self.state().threads == 0
+    }
+
     /// An event of the gateway. Never waits.
     pub fn on_event(self: &Arc<Self>, link: &Link, event: &str, payload: Option<&RawValue>) {
         let text = payload.map_or("null", RawValue::get);

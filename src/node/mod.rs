@@ -16,7 +16,9 @@ pub use host::surface;
 
 use crate::client::connection::Ended;
 use crate::client::reconnect::{self, Backoff, Next, Waited};
-use crate::client::{ConnectError, Connection, CredentialSource, Endpoint, Surface};
+use crate::client::{ConnectError, Connection, CredentialSource, Endpoint, Standing, Surface};
+use crate::desktop::notify::Notifications;
+use crate::desktop::permissions::{self, Permissions};
 use crate::exec::analysis::Host;
 use crate::exec::approval::PolicySource;
 use crate::identity::device::DeviceKey;
@@ -56,6 +58,12 @@ pub struct NodeOptions {
     pub policy: Arc<dyn PolicySource>,
     /// What it offers, at most [`surface`]; it does nothing else, whoever asks.
     pub surface: Surface,
+    /// What the system lets it do, which is declared beside it, and anew when it changes.
+    pub permissions: Arc<dyn Permissions>,
+    /// How its connection stands, for others.
+    pub standing: Arc<Standing>,
+    /// Who shows notifications.
+    pub notifications: Arc<Notifications>,
     /// Who runs commands.
     pub exec_host: ExecHost,
     /// Who serves `system.execApprovals.*`; none does not.
@@ -108,12 +116,18 @@ pub fn run(options: NodeOptions, stop: &Wake) -> Result<(), NodeError> {
     while !stop.is_fired() {
         let pause = match node.session(stop) {
             Ok(Session::Stopped) => break,
+            Ok(Session::Outdated) => {
+                crate::log!("node", "what this machine offers has changed; connecting again to say so");
+                continue;
+            }
             Ok(Session::Lost(ended, lasted)) => {
                 said.clear();
+                node.standing.lost(&ended.reason);
                 crate::log!("node", "the connection has ended: {}; connecting again", ended.reason);
                 backoff.pause_after(&ended, lasted)
             }
             Err(error) => {
+                node.standing.lost(&error);
                 let next = reconnect::after(&error);
                 say_once(&mut said, &error, next);
                 match next {
@@ -151,17 +165,30 @@ fn say_once(said: &mut String, error: &ConnectError, next: Next) {
     }
 }
 
-/// Waits for the end of a connection, and tells the gateway this machine's load now and then. Nobody
-/// waits for what it says to that: before the surface is approved it may refuse.
-fn tell_stats(connection: &Connection, stop: &Wake) -> io::Result<()> {
+/// Why nobody waits any more.
+#[derive(PartialEq, Eq)]
+enum Stay {
+    Over,
+    Outdated,
+}
+
+/// Waits for the end of a connection or until what was declared no longer `holds` at a `look`, and tells the gateway this
+/// machine's load now and then. Nobody waits for what it says to that: before the surface is approved it may refuse.
+fn stay(connection: &Connection, stop: &Wake, look: Duration, holds: &dyn Fn() -> bool) -> io::Result<Stay> {
     let ends = [(stop.fd(), Interest::Readable), (connection.over_fd(), Interest::Readable)];
+    let mut told: Option<Instant> = None;
     loop {
-        if let Some(event) = host::stats_event() {
-            let _ = connection.post(name::NODE_EVENT, &event);
+        if told.is_none_or(|told| told.elapsed() >= limits::HOST_STATS_INTERVAL) {
+            told = Some(Instant::now());
+            if let Some(event) = host::stats_event() {
+                let _ = connection.post(name::NODE_EVENT, &event);
+            }
         }
-        let next = poll::deadline_in(limits::HOST_STATS_INTERVAL);
-        if poll::wait(&ends, next)?.contains(&true) {
-            return Ok(());
+        if poll::wait(&ends, poll::deadline_in(look))?.contains(&true) {
+            return Ok(Stay::Over);
+        }
+        if !holds() {
+            return Ok(Stay::Outdated);
         }
     }
 }
@@ -169,6 +196,8 @@ fn tell_stats(connection: &Connection, stop: &Wake) -> io::Result<()> {
 /// How a session ended.
 enum Session {
     Stopped,
+    /// What was declared does not hold any more.
+    Outdated,
     /// Why, and after how long.
     Lost(Ended, Duration),
 }
@@ -180,6 +209,8 @@ struct Node {
     credentials: CredentialSource,
     tokens: Option<DeviceTokens>,
     pins: Option<Arc<GatewayPins>>,
+    permissions: Arc<dyn Permissions>,
+    standing: Arc<Standing>,
     commands: Arc<Commands>,
     recent: Arc<RecentRuns>,
 }
@@ -194,11 +225,14 @@ impl Node {
             credentials: options.credentials,
             tokens: options.tokens,
             pins: options.pins,
+            permissions: options.permissions,
+            standing: options.standing,
             commands: Arc::new(Commands {
                 offered: options.surface,
                 host: options.host,
                 policy: options.policy,
                 exec_host: options.exec_host,
+                notifications: options.notifications,
                 policy_editor: options.policy_editor,
                 abilities: options.abilities,
                 requester,
@@ -213,7 +247,8 @@ impl Node {
             .map_err(ConnectError::Thread)?;
         let heard = Arc::clone(&invocations);
         let on_event = Box::new(move |link: &_, event: &str, payload: Option<&_>| heard.on_event(link, event, payload));
-        let opened = Connection::open(&self.endpoint, &self.connect_options(), on_event);
+        let options = self.connect_options();
+        let opened = Connection::open(&self.endpoint, &options, on_event);
         let connection = match opened {
             Ok(connection) => connection,
             Err(error) => {
@@ -224,12 +259,19 @@ impl Node {
         self.keep_token(&connection);
         let hello = connection.hello();
         crate::log!("node", "connected to {} (gateway {})", self.endpoint, hello.server_version);
+        self.standing.connected(&hello.server_version);
         let since = Instant::now();
         announce::start(connection.link());
-        let waited = tell_stats(&connection, stop);
+        let holds = || !invocations.is_idle() || self.surface() == options.surface;
+        let is_looked_at = options.surface.permissions.is_some() || self.commands.abilities.is_some();
+        let look = if is_looked_at { limits::PERMISSIONS_LOOK } else { limits::HOST_STATS_INTERVAL };
+        let waited = stay(&connection, stop, look, &holds);
         // What is under way has nobody to answer to any more.
         invocations.end();
-        waited.map_err(ConnectError::Thread)?;
+        if waited.map_err(ConnectError::Thread)? == Stay::Outdated {
+            connection.close();
+            return Ok(Session::Outdated);
+        }
         match connection.ended() {
             Some(ended) if !stop.is_fired() => Ok(Session::Lost(ended.clone(), since.elapsed())),
             _ => {
@@ -237,6 +279,11 @@ impl Node {
                 Ok(Session::Stopped)
             }
         }
+    }
+
+    /// What is offered now: abilities come and go with the owner's switches and the system's permissions.
+    fn surface(&self) -> Surface {
+        Surface { permissions: permissions::declared(&*self.permissions), ..self.commands.surface() }
     }
 
     fn connect_options(&self) -> crate::client::ConnectOptions {
@@ -251,7 +298,7 @@ impl Node {
             client: self.client.clone(),
             role: host::ROLE,
             scopes: Vec::new(),
-            surface: self.commands.surface(),
+            surface: self.surface(),
             path_env: Some(self.commands.host.search_path_text()),
             credentials,
             device: Some(Arc::clone(&self.device)),

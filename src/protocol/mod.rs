@@ -2,10 +2,12 @@
 
 pub mod ability;
 pub mod connect;
+pub mod dns;
 pub mod error;
 pub mod exec_host;
 pub mod frame;
 pub mod node;
+pub mod notify;
 pub mod policy;
 pub mod schema;
 pub mod setup;

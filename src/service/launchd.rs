@@ -1,7 +1,7 @@
 //! A launchd agent of the logged-in user. Source: spec mac-app §1.4, §1.7.
 
 use super::tool::Answer;
-use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, log_file, plain};
+use super::{MARK, Manager, Role, Service, ServiceError, State, Tool, log_file, output_file, plain};
 use crate::limits;
 use crate::state::StateDir;
 use crate::sys::process;
@@ -16,7 +16,7 @@ pub(super) struct Launchd {
     tool: Tool,
 }
 
-/// `launchctl print` of a job that is not loaded. Source: spec mac-app §1.4, as the next three.
+/// `launchctl print` of a job that is not loaded. Source: spec mac-app §1.4, as all exit codes here.
 const NOT_FOUND: i32 = 113;
 /// What is asked for is still under way, or the job that was there is not gone yet.
 const BUSY: [i32; 3] = [5, 36, 37];
@@ -24,6 +24,32 @@ const BUSY: [i32; 3] = [5, 36, 37];
 const NO_SUCH_PROCESS: i32 = 3;
 /// Nobody is logged in at the screen.
 const NO_SESSION: [i32; 2] = [125, 134];
+
+/// What launchctl's exit codes mean; its own words rarely say it.
+const MEANINGS: [(i32, &str); 8] = [
+    (NO_SUCH_PROCESS, "there is no such job"),
+    (5, "the job is loaded already, is disabled, or its file cannot be read"),
+    (36, "the job is still ending; try again in a moment"),
+    (37, "launchd is still busy with it; try again in a moment"),
+    (NOT_FOUND, "launchd does not know the job; install it again"),
+    (119, "the job is disabled; `launchctl enable` with its name allows it again"),
+    (125, "this login has no screen, as over ssh; log in at this Mac's screen first"),
+    (134, "the job needs a session with a screen; log in at this Mac's screen first"),
+];
+
+/// The answer of a call that had to succeed.
+fn checked(answer: Answer, arguments: &[&str]) -> Result<Answer, ServiceError> {
+    if answer.code == Some(0) {
+        return Ok(answer);
+    }
+    let meaning = MEANINGS.iter().find(|(code, _)| answer.code == Some(*code));
+    let said = meaning.map_or_else(|| answer.said(), |(_, meaning)| format!("{}: {meaning}", answer.said()));
+    Err(if answer.code.is_some_and(|code| NO_SESSION.contains(&code)) {
+        ServiceError::NoManager(said)
+    } else {
+        ServiceError::Tool(arguments.join(" "), said)
+    })
+}
 
 impl Launchd {
     pub fn new(home: &Path, tool: Tool) -> Self {
@@ -39,11 +65,24 @@ impl Launchd {
     }
 
     fn call(&self, arguments: &[&str]) -> Result<Answer, ServiceError> {
-        (self.tool)(arguments)?.checked(arguments)
+        checked((self.tool)(arguments)?, arguments)
     }
 
-    /// Loads the job, which starts it. What `bootout` left behind may be in the way for a moment.
+    /// Loads the job and has it run. Without `-k`: that would end the process that loading has just started.
     fn bootstrap(&self, role: Role) -> Result<(), ServiceError> {
+        self.load(role)?;
+        let target = self.target(role);
+        let arguments = ["kickstart", &target];
+        let answer = (self.tool)(&arguments)?;
+        if answer.code.is_some_and(|code| BUSY.contains(&code)) {
+            Ok(())
+        } else {
+            checked(answer, &arguments).map(drop)
+        }
+    }
+
+    /// What `bootout` left behind may be in the way for a moment.
+    fn load(&self, role: Role) -> Result<(), ServiceError> {
         // launchd remembers a job as disabled even after its file is gone.
         self.call(&["enable", &self.target(role)])?;
         let (domain, file) = (Self::domain(), self.file(role));
@@ -52,19 +91,13 @@ impl Launchd {
         loop {
             let answer = (self.tool)(&arguments)?;
             match answer.code {
-                Some(code) if NO_SESSION.contains(&code) => {
-                    return Err(ServiceError::NoManager(format!(
-                        "{}; log in at this Mac's screen first",
-                        answer.said()
-                    )));
-                }
                 Some(code) if BUSY.contains(&code) && Instant::now() < deadline => {
                     if self.state(role)?.is_loaded {
                         return Ok(());
                     }
                     std::thread::sleep(limits::LAUNCHD_PAUSE);
                 }
-                _ => return answer.checked(&arguments).map(drop),
+                _ => return checked(answer, &arguments).map(drop),
             }
         }
     }
@@ -75,7 +108,7 @@ impl Launchd {
         let arguments = ["bootout", &target];
         let answer = (self.tool)(&arguments)?;
         if !answer.code.is_some_and(|code| code == NO_SUCH_PROCESS || BUSY.contains(&code)) {
-            answer.checked(&arguments)?;
+            checked(answer, &arguments)?;
         }
         let deadline = Instant::now() + limits::LAUNCHD_WAIT;
         while self.state(role)?.is_loaded {
@@ -96,6 +129,7 @@ impl Manager for Launchd {
 
     fn name(&self, role: Role) -> &'static str {
         match role {
+            Role::Gateway => "ai.openclaw.gateway",
             Role::Node => "ai.openclaw.node",
             Role::App => "ai.openclaw.mac",
         }
@@ -115,15 +149,15 @@ impl Manager for Launchd {
         for word in std::iter::once(service.program.as_os_str()).chain(service.arguments.iter().map(AsRef::as_ref)) {
             command.push_str(&format!("        {}\n", string(word)?));
         }
-        let mut environment = String::new();
+        let mut environment = format!("        <key>PATH</key>\n        {}\n", string(service.search_path.as_ref())?);
         for (name, value) in &service.environment {
             environment.push_str(&format!("        <key>{name}</key>\n        {}\n", string(value)?));
         }
-        let log = string(log_file(&service.state, service.role).as_os_str())?;
+        let output = string(output_file(&service.state, service.role).as_os_str())?;
         let home = string(self.home.as_os_str())?;
         // Only the app has anything to do with a screen.
         let session = match service.role {
-            Role::Node => "",
+            Role::Gateway | Role::Node => "",
             Role::App => {
                 "    <key>LimitLoadToSessionType</key>\n    <string>Aqua</string>\n    \
                  <key>ProcessType</key>\n    <string>Interactive</string>\n"
@@ -157,9 +191,9 @@ impl Manager for Launchd {
 {session}    <key>Umask</key>
     <integer>63</integer>
     <key>StandardOutPath</key>
-    {log}
+    {output}
     <key>StandardErrorPath</key>
-    {log}
+    {output}
 </dict>
 </plist>
 "#,
@@ -175,8 +209,7 @@ impl Manager for Launchd {
         let answer = (self.tool)(&arguments)?;
         match answer.code {
             Some(NOT_FOUND) => Ok(State::default()),
-            Some(code) if NO_SESSION.contains(&code) => Err(ServiceError::NoManager(answer.said())),
-            _ => Ok(state(&answer.checked(&arguments)?.text)),
+            _ => Ok(state(&checked(answer, &arguments)?.text)),
         }
     }
 

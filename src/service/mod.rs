@@ -18,6 +18,8 @@ use std::str::FromStr;
 /// What runs as a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// `openclaw gateway`
+    Gateway,
     /// `openclaw node`
     Node,
     /// `openclaw app`
@@ -25,9 +27,13 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Gateway, Self::Node, Self::App];
+
     /// Its subcommand.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Gateway => "gateway",
             Self::Node => "node",
             Self::App => "app",
         }
@@ -35,15 +41,18 @@ impl Role {
 
     const fn title(self) -> &'static str {
         match self {
+            Self::Gateway => "OpenClaw gateway",
             Self::Node => "OpenClaw node host",
             Self::App => "OpenClaw app",
         }
     }
 
-    const fn owner(self) -> DeviceOwner {
+    /// Where the token lies that it was installed with; a gateway's own secret is in its settings.
+    fn token(self, state: &StateDir) -> Option<PathBuf> {
         match self {
-            Self::Node => DeviceOwner::NodeHost,
-            Self::App => DeviceOwner::App,
+            Self::Gateway => None,
+            Self::Node => Some(state.service_token(DeviceOwner::NodeHost)),
+            Self::App => Some(state.service_token(DeviceOwner::App)),
         }
     }
 }
@@ -91,6 +100,8 @@ pub struct Service {
     pub arguments: Vec<OsString>,
     /// Variables of its own; never a secret.
     pub environment: Vec<(&'static str, OsString)>,
+    /// Its `PATH` under launchd, which gives a job next to none. Source: spec mac-app §1.11.
+    pub search_path: String,
     /// The state directory. launchd puts the log there; a systemd unit writes to the journal, which is bounded.
     pub state: StateDir,
 }
@@ -235,21 +246,22 @@ impl Services {
         self.refuse_foreign(role)?;
         let before = self.manager.state(role)?;
         self.state.prepare()?;
-        let token_path = self.state.service_token(role.owner());
-        let old_token_path = self.state_of(role).service_token(role.owner());
-        let is_new_token = match token {
-            Some(token) => write(&token_path, &format!("{}\n", token.expose_text()))?,
-            None => false,
-        };
-        // Also one of an earlier install: it is kept until `uninstall`.
-        if files::stamp(&token_path)?.is_some() {
-            service.arguments.push(STORED_TOKEN.into());
+        let (token_path, old_token_path) = (role.token(&self.state), role.token(&self.state_of(role)));
+        let mut is_new_token = false;
+        if let Some(path) = &token_path {
+            if let Some(token) = token {
+                is_new_token = write(path, &format!("{}\n", token.expose_text()))?;
+            }
+            // Also one of an earlier install: it is kept until `uninstall`.
+            if files::stamp(path)?.is_some() {
+                service.arguments.push(STORED_TOKEN.into());
+            }
         }
         let text = self.manager.render(&service)?;
         files::secure_directory(&self.state.logs())?;
         let is_new_text = write(&self.manager.file(role), &text)?;
-        if old_token_path != token_path {
-            remove(&old_token_path)?;
+        if let Some(old) = old_token_path.filter(|old| Some(old) != token_path.as_ref()) {
+            remove(&old)?;
         }
         self.manager.take_up(role, before, is_new_text || is_new_token)
     }
@@ -260,7 +272,7 @@ impl Services {
     /// See [`ServiceError`].
     pub fn uninstall(&self, role: Role) -> Result<bool, ServiceError> {
         let is_installed = self.refuse_foreign(role)?;
-        let token = self.state_of(role).service_token(role.owner());
+        let token = role.token(&self.state_of(role));
         let before = match self.manager.state(role) {
             Err(_) if !is_installed => State::default(),
             other => other?,
@@ -273,7 +285,7 @@ impl Services {
             remove(&self.manager.file(role))?;
             self.manager.forget()?;
         }
-        remove(&token)?;
+        token.map_or(Ok(()), |token| remove(&token))?;
         Ok(is_installed || before.is_loaded)
     }
 
@@ -365,14 +377,19 @@ const STORED_TOKEN: &str = "--stored-token";
 /// # Errors
 /// There is none, or its file is unsafe.
 pub fn stored_token(state: &StateDir, role: Role) -> Result<Secret, ServiceError> {
-    let path = state.service_token(role.owner());
+    let path = role.token(state).ok_or(ServiceError::NotInstalled(role))?;
     let found = files::read(&path, Care::Secret)?.ok_or(ServiceError::NotInstalled(role))?;
     Ok(Secret::new(found.text(&path)?.trim().to_owned()))
 }
 
-/// Where launchd puts a service's log.
+/// The log that a service under launchd writes and turns over itself.
 pub fn log_file(state: &StateDir, role: Role) -> PathBuf {
     state.logs().join(format!("{}.log", role.word()))
+}
+
+/// What launchd opens as a service's output: crashes end up there. Source: spec mac-app §1.5.
+pub fn output_file(state: &StateDir, role: Role) -> PathBuf {
+    state.logs().join(format!("{}-stdout.log", role.word()))
 }
 
 /// False when the file says just that already.

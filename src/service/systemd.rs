@@ -33,6 +33,7 @@ impl Manager for Systemd {
 
     fn name(&self, role: Role) -> &'static str {
         match role {
+            Role::Gateway => "openclaw-gateway.service",
             Role::Node => "openclaw-node.service",
             Role::App => "openclaw-app.service",
         }

@@ -34,6 +34,7 @@ impl Scratch {
             program: PathBuf::from("/opt/open claw/openclaw"),
             arguments: arguments.iter().map(Into::into).collect(),
             environment: vec![("OPENCLAW_CONFIG_PATH", AWKWARD.into())],
+            search_path: "/usr/bin:/a & b".into(),
             state: self.state(),
         }
     }
@@ -60,6 +61,8 @@ struct FakeLaunchd {
     lingers: u32,
     /// Exit codes of the next `bootstrap`s.
     refusals: Vec<i32>,
+    /// It never lets go of a job.
+    is_stuck: bool,
 }
 
 fn launchd(home: &Path) -> (Launchd, Rc<RefCell<FakeLaunchd>>) {
@@ -85,7 +88,7 @@ fn launchd(home: &Path) -> (Launchd, Rc<RefCell<FakeLaunchd>>) {
                 0
             }
             "bootout" => {
-                fake.is_loaded = false;
+                fake.is_loaded = fake.is_stuck;
                 fake.lingers = 2;
                 36
             }
@@ -107,7 +110,11 @@ fn launchd_is_given_the_right_orders_in_the_right_order() {
     let (manager, fake) = launchd(&scratch.home);
     let services = scratch.services(manager);
     let uid = crate::sys::process::effective_uid().to_string();
-    let load = ["enable ai.openclaw.node".to_owned(), format!("bootstrap {uid} ai.openclaw.node.plist")];
+    let load = [
+        "enable ai.openclaw.node".to_owned(),
+        format!("bootstrap {uid} ai.openclaw.node.plist"),
+        "kickstart ai.openclaw.node".to_owned(),
+    ];
     let service = || scratch.service(Role::Node, &["node", "run"]);
     services.install(service(), None).unwrap();
     assert_eq!(orders(&fake), load);
@@ -131,7 +138,11 @@ fn launchd_is_given_the_right_orders_in_the_right_order() {
     assert_eq!(orders(&fake), [""; 0], "it is stopped");
     fake.borrow_mut().refusals = vec![37, 5];
     services.start(Role::Node).unwrap();
-    assert_eq!(orders(&fake), [&load[..], &load[1..], &load[1..]].concat(), "it is asked again while launchd is busy");
+    assert_eq!(
+        orders(&fake),
+        [&load[..2], &load[1..2], &load[1..]].concat(),
+        "it is asked again while launchd is busy"
+    );
     assert!(services.uninstall(Role::Node).unwrap());
     assert_eq!(orders(&fake), ["bootout ai.openclaw.node"]);
     assert!(!services.uninstall(Role::Node).unwrap());
@@ -149,11 +160,42 @@ fn a_refusal_of_launchd_is_told() {
     fake.borrow_mut().refusals = vec![125];
     let error = services.install(scratch.service(Role::App, &["app", "run"]), None).unwrap_err();
     assert!(error.to_string().contains("log in at this Mac's screen"), "{error}");
-    fake.borrow_mut().refusals = vec![78];
-    let error = services.start(Role::App).unwrap_err();
-    assert!(
-        matches!(&error, ServiceError::Tool(asked, said) if asked.starts_with("bootstrap gui/") && said.contains("78"))
-    );
+    for (code, words) in [(78, "78"), (119, "launchctl enable"), (113, "install it again"), (3, "no such job")] {
+        fake.borrow_mut().refusals = vec![code];
+        let error = services.start(Role::App).unwrap_err();
+        let ServiceError::Tool(asked, said) = &error else { panic!("{code}: {error}") };
+        assert!(asked.starts_with("bootstrap gui/") && said.contains(words), "{code}: {error}");
+    }
+    fake.borrow_mut().refusals = vec![134];
+    assert!(matches!(services.start(Role::App), Err(ServiceError::NoManager(why)) if why.contains("screen")));
+}
+
+/// A second look at a job that ends slowly, and one that never ends: `bootout` alone is not believed (P8).
+#[test]
+fn a_job_that_does_not_go_is_waited_for_and_told() {
+    let scratch = Scratch::new();
+    let (manager, fake) = launchd(&scratch.home);
+    let services = scratch.services(manager);
+    services.install(scratch.service(Role::Gateway, &["gateway", "run"]), None).unwrap();
+    fake.borrow_mut().is_stuck = true;
+    let error = services.stop(Role::Gateway).unwrap_err().to_string();
+    assert!(error.contains("bootout gui/") && error.contains("still runs after 5 s"), "{error}");
+    assert_eq!(orders(&fake)[3..], ["bootout ai.openclaw.gateway"], "it is asked once");
+    assert!(services.is_installed(Role::Gateway), "what runs keeps its file");
+    fake.borrow_mut().is_stuck = false;
+    assert!(services.uninstall(Role::Gateway).unwrap());
+}
+
+#[test]
+fn a_gateway_has_no_token_of_a_service() {
+    let scratch = Scratch::new();
+    let (manager, _fake) = launchd(&scratch.home);
+    let services = scratch.services(manager);
+    let token = Secret::new("sesame-open-4".to_owned());
+    services.install(scratch.service(Role::Gateway, &["gateway", "run"]), Some(&token)).unwrap();
+    let text = std::fs::read_to_string(services.manager.file(Role::Gateway)).unwrap();
+    assert!(text.contains("ai.openclaw.gateway") && !text.contains(STORED_TOKEN) && !text.contains("sesame"));
+    assert!(stored_token(&scratch.state(), Role::Gateway).is_err());
 }
 
 #[test]
@@ -258,7 +300,7 @@ fn both_files_hold_any_text_of_one_line_and_refuse_the_rest() {
     let service = scratch.service(Role::Node, &["node", "--display-name", AWKWARD]);
     let text = plist.render(&service).unwrap();
     assert_eq!(strings(&text, "ProgramArguments"), ["/opt/open claw/openclaw", "node", "--display-name", AWKWARD]);
-    assert_eq!(strings(&text, "EnvironmentVariables"), [AWKWARD]);
+    assert_eq!(strings(&text, "EnvironmentVariables"), ["/usr/bin:/a & b", AWKWARD]);
     let text = unit.render(&service).unwrap();
     let line =
         r#"ExecStart=":/opt/open claw/openclaw" "node" "--display-name" "a \"b\" 'c' <d> & %%h $HOME ${X} \\ ;é""#;
@@ -319,7 +361,10 @@ fn a_launch_agent_comes_back_after_a_crash_and_stays_down_after_a_wanted_end() {
         "<key>LimitLoadToSessionType</key><string>Aqua</string>",
         "<key>ProcessType</key><string>Interactive</string>",
         &format!("<key>WorkingDirectory</key><string>{}</string>", scratch.home.display()),
-        &format!("<key>StandardErrorPath</key><string>{}/logs/app.log</string>", scratch.state().root().display()),
+        &format!(
+            "<key>StandardErrorPath</key><string>{}/logs/app-stdout.log</string>",
+            scratch.state().root().display()
+        ),
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

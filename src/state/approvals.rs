@@ -200,6 +200,16 @@ impl ApprovalsDocument {
         self.read().document.as_ref().map_or(RemoteEdits::Ask, |document| document.local.remote_edits)
     }
 
+    /// `local.requireOwnTeam`: nobody but programs of our own team may speak on the app's sockets. ours
+    pub fn requires_own_team(&self) -> bool {
+        self.read().document.as_ref().is_ok_and(|document| document.local.require_own_team)
+    }
+
+    /// `local.assistiveInput`: a prompt's buttons may also be pressed by a program, for example a screen reader.
+    pub fn accepts_assistive_input(&self) -> bool {
+        self.read().document.as_ref().is_ok_and(|document| document.local.assistive_input)
+    }
+
     /// Hash of the stored bytes, `missing:` and the hash of nothing when there is no document.
     pub fn hash(&self) -> String {
         self.read().hash.clone()

@@ -54,10 +54,16 @@ pub enum SecretOrigin {
     TokenFile,
 }
 
-/// `gateway.remote`.
+/// `gateway.remote`. Source: spec mac-app §1.8.
 pub struct Remote {
     /// `ws://…`; the client checks it.
     pub url: Option<String>,
+    /// `transport` is `direct`: the URL is connected to, and no ssh is made use of.
+    pub is_direct: bool,
+    /// `sshTarget`, as it is written.
+    pub ssh_target: Option<String>,
+    /// `sshIdentity`: the key file for it.
+    pub ssh_identity: Option<PathBuf>,
     /// The other gateway's shared token.
     pub token: Option<Secret>,
 }
@@ -189,7 +195,9 @@ impl Config {
         };
         Ok(Self {
             port: environment.gateway_port.or(port).unwrap_or(DEFAULT_PORT),
+            // Source: spec mac-app §1.6; what the official app keeps elsewhere does not count.
             mode: match gateway.text("mode")? {
+                None if remote.text("url")?.is_some_and(|url| !url.is_empty()) => GatewayMode::Remote,
                 None | Some("local") => GatewayMode::Local,
                 Some("remote") => GatewayMode::Remote,
                 Some(_) => return Err(gateway.wrong("mode", "is neither `local` nor `remote`")),
@@ -202,7 +210,13 @@ impl Config {
             allowed_origins: allowed_origins(&gateway.section("controlUi")?)?,
             exec: exec_config(&root.section("tools")?.section("exec")?)?,
             remote: Remote {
-                url: remote.text("url")?.map(ToOwned::to_owned),
+                url: filled(remote.text("url")?),
+                is_direct: remote.text("transport")? == Some("direct"),
+                ssh_target: filled(remote.text("sshTarget")?),
+                ssh_identity: filled(remote.text("sshIdentity")?).map(|path| match path.strip_prefix("~/") {
+                    Some(rest) => environment.home.clone().unwrap_or_default().join(rest),
+                    None => path.into(),
+                }),
                 token: match remote.text("token")? {
                     Some(token) => Some(remote.secret("token", token)?),
                     None => None,
@@ -356,6 +370,10 @@ fn has_include(value: Option<&Value>) -> bool {
         Some(Value::Array(items)) => items.iter().any(|item| has_include(Some(item))),
         _ => false,
     }
+}
+
+fn filled(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(ToOwned::to_owned)
 }
 
 /// The environment wins over the file; `None` when neither has a secret of the mode.

@@ -15,6 +15,7 @@ const APPROVALS: &str = "exec-approvals.json";
 const NODE_CONFIG: &str = "node.json";
 const GATEWAY_TOKEN: &str = "gateway-token";
 const PAUSED: &str = "paused";
+const DEEP_LINK_KEY: &str = "deep-link-key";
 const GATEWAY_KEY: &str = "identity/gateway.json";
 const DEVICES_PAIRED: &str = "devices/paired.json";
 const DEVICES_PENDING: &str = "devices/pending.json";
@@ -22,11 +23,12 @@ const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
 /// Newest first.
 const AUDIT: [&str; limits::AUDIT_FILES] = ["audit.jsonl", "audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl"];
-const DOCUMENTS: [&str; 19] = [
+const DOCUMENTS: [&str; 20] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
     PAUSED,
+    DEEP_LINK_KEY,
     GATEWAY_KEY,
     DEVICES_PAIRED,
     DEVICES_PENDING,
@@ -210,6 +212,11 @@ impl StateDir {
         self.documents.join(PAUSED)
     }
 
+    /// With this key a link asks nobody.
+    pub fn deep_link_key(&self) -> PathBuf {
+        self.documents.join(DEEP_LINK_KEY)
+    }
+
     /// The gateway's key.
     pub fn gateway_key(&self) -> PathBuf {
         self.documents.join(GATEWAY_KEY)
@@ -270,9 +277,19 @@ impl StateDir {
         self.root.join(CONTROL_SOCKET)
     }
 
+    /// What the official command line proves itself with there; beside the socket, where it looks for it.
+    pub fn control_token(&self) -> PathBuf {
+        self.root.join("mac-control.token")
+    }
+
     /// The PeekabooBridge socket.
     pub fn bridge_socket(&self) -> PathBuf {
         self.root.join(BRIDGE_SOCKET)
+    }
+
+    /// Whoever made this file wants no gateway started here; we never make it. Source: spec mac-app §1.2, §1.7.
+    pub fn attach_only_marker(&self) -> PathBuf {
+        self.root.join("disable-launchagent")
     }
 
     /// Held by the one app.

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod environment;
 pub mod fence;
 pub mod host_stats;
+pub mod interfaces;
 pub mod listener;
 pub mod platform;
 pub mod poll;

@@ -33,6 +33,15 @@ impl Termination {
         if PIPE.compare_exchange(-1, writer.as_raw_fd(), Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return Err(io::Error::other("signals are already caught"));
         }
+        Self::catch()?;
+        Ok(Self { reader })
+    }
+
+    /// Catches them again, after a library has put handlers of its own in the place of ours.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn catch() -> io::Result<()> {
         for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             // SAFETY: an all-zero sigaction is valid; its fields are set below.
             let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -44,7 +53,12 @@ impl Termination {
                 return Err(io::Error::last_os_error());
             }
         }
-        Ok(Self { reader })
+        Ok(())
+    }
+
+    /// Ends the service as SIGTERM does.
+    pub fn request() {
+        note(libc::SIGTERM);
     }
 
     /// Waits for one of them.

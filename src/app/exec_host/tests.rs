@@ -69,6 +69,10 @@ struct Fixture {
 
 impl Fixture {
     fn new(name: &str, answer: Answer) -> Self {
+        Self::with(name, answer, Peers::new(|| false))
+    }
+
+    fn with(name: &str, answer: Answer, peers: Peers) -> Self {
         let directory = std::env::temp_dir().join(format!("oc-x-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
@@ -77,6 +81,7 @@ impl Fixture {
             token: Box::new(|| Ok(token())),
             runner: Box::new(Scripted { ran: Mutex::new(ran_in), ended: Mutex::new(ended_in) }),
             person: Arc::new(Says(Mutex::new(asked_in), answer)),
+            peers: Arc::new(peers),
         };
         let lease = SocketLease::bind(&directory.join("s")).unwrap();
         let host = Some(ExecHost::start(lease, services).unwrap());
@@ -169,6 +174,36 @@ fn sec_h02_answers_to_authenticated_requests_are_proven() {
 }
 
 /// A110: refused before reading, whatever the file's mode is. Needs root to be another user.
+#[test]
+fn sec_a126_a_program_that_becomes_another_one_after_it_was_admitted_is_refused() {
+    use crate::transport::code_identity::Standing;
+    // The test connects from this process, whose node is always served: so the standing is looked at in a child.
+    let looks = AtomicUsize::new(0);
+    let changing = move |_: &Stream| match looks.fetch_add(1, Ordering::SeqCst) {
+        0..=2 => Standing::Ours,
+        _ => Standing::Foreign("a.b of team ABCDE12345".to_owned()),
+    };
+    let peers = Peers { requires_own_team: Box::new(|| true), standing: Box::new(changing) };
+    let fixture = Fixture::with("a126", Answer::TimedOut, peers);
+    let script = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+        s.sendall(sys.argv[2].encode()); print(s.makefile().readline())";
+    let ask = || {
+        let output = std::process::Command::new("python3")
+            .args(["-c", script])
+            .arg(fixture.directory.join("s"))
+            .arg(signed(&["true"]))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(ask().contains("\"stdout\":\"done\""), "the same program twice");
+    let changed = ask();
+    assert!(changed.contains("\"decision\":\"deny\""), "{changed}");
+    // Refused before reading: the answer may be lost to the reset.
+    assert!(!ask().contains("done"), "a foreign one");
+    assert_eq!(fixture.ran.try_iter().count(), 1);
+}
+
 #[test]
 fn sec_a110_another_user_is_refused_before_reading() {
     const PATH: &str = "OC_TEST_A110";

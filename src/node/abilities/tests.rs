@@ -1,4 +1,5 @@
 use super::*;
+use crate::desktop::permissions::tests::Scripted as Granted;
 use crate::protocol::ability::{Bytes, Camera, Facing, PictureFormat};
 use crate::state::{Environment, StateDir};
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ impl Abilities for Scripted {
 struct House {
     directory: PathBuf,
     state: StateDir,
-    granted: Arc<Mutex<BTreeMap<String, bool>>>,
+    granted: Arc<Granted>,
 }
 
 impl Drop for House {
@@ -80,15 +81,17 @@ fn house() -> House {
     let environment = Environment { state_dir: Some(directory.join("s")), ..Environment::default() };
     let state = StateDir::locate(&environment).unwrap();
     state.prepare().unwrap();
-    let granted = ["screenRecording", "camera", "location"].map(|name| (name.to_owned(), true));
-    House { directory, state, granted: Arc::new(Mutex::new(granted.into())) }
+    let granted = Arc::new(Granted::default());
+    for capability in [Capability::ScreenRecording, Capability::Camera, Capability::Location] {
+        granted.set(capability, Grant::Granted);
+    }
+    House { directory, state, granted }
 }
 
 impl House {
     fn host(&self, backend: Scripted) -> (AbilityHost, Arc<Scripted>) {
         let backend = Arc::new(backend);
-        let granted = Arc::clone(&self.granted);
-        let permissions: Permissions = Box::new(move || granted.lock().unwrap().clone());
+        let permissions = Arc::clone(&self.granted) as _;
         (AbilityHost::new(Arc::clone(&backend) as _, permissions, Switches::new(&self.state)), backend)
     }
 
@@ -121,11 +124,10 @@ fn what_is_declared_follows_backend_switch_and_permission() {
     assert!(!before.contains(&name::LOCATION_GET.to_owned()) && !before.contains(&name::APPLESCRIPT.to_owned()));
     house.all_on();
     assert!(commands(&host).contains(&name::CAMERA_SNAP.to_owned()), "a switch counts at once");
-    house.granted.lock().unwrap().insert("camera".to_owned(), false);
+    house.granted.set(Capability::Camera, Grant::Denied);
     let after = host.surface();
     assert!(!after.commands.contains(&name::CAMERA_SNAP.to_owned()), "a withdrawn permission counts at once");
     assert!(after.commands.contains(&name::CAMERA_LIST.to_owned()) && after.caps.contains(&"camera".to_owned()));
-    assert_eq!(after.permissions.unwrap().get("camera"), Some(&false));
 }
 
 #[test]
@@ -135,9 +137,9 @@ fn each_refusal_has_its_code() {
     let refused = |command, params| message(call(&host, command, params).unwrap_err());
     assert_eq!(refused(name::CAMERA_SNAP, "{}"), "UNAVAILABLE CAMERA_DISABLED: enable Camera in Settings");
     assert!(refused(name::LOCATION_GET, "{}").starts_with("UNAVAILABLE LOCATION_DISABLED"));
-    house.granted.lock().unwrap().insert("screenRecording".to_owned(), false);
+    house.granted.set(Capability::ScreenRecording, Grant::NotDetermined);
     assert!(refused(name::SCREEN_SNAPSHOT, "{}").starts_with("UNAVAILABLE SCREEN_RECORDING_PERMISSION_REQUIRED"));
-    house.granted.lock().unwrap().insert("screenRecording".to_owned(), true);
+    house.granted.set(Capability::ScreenRecording, Grant::Granted);
     assert!(refused(name::SCREEN_RECORD, r#"{"format":"gif"}"#).starts_with("INVALID_REQUEST"));
     Switches::new(&house.state).set(Switch::Canvas, false).unwrap();
     assert_eq!(refused(name::CANVAS_HIDE, "{}"), "UNAVAILABLE CANVAS_DISABLED: enable Canvas in Settings");

@@ -78,6 +78,8 @@ pub(super) struct Agent {
 pub(super) struct Local {
     pub(super) trust_gateway_approvals: bool,
     pub(super) remote_edits: RemoteEdits,
+    pub(super) require_own_team: bool,
+    pub(super) assistive_input: bool,
 }
 
 /// The document, understood.
@@ -191,9 +193,13 @@ fn parse_local(local: Option<&Map<String, Value>>) -> Result<Local, String> {
         match (name.as_str(), value) {
             ("trustGatewayApprovals", Value::Bool(trust)) => parsed.trust_gateway_approvals = *trust,
             ("trustGatewayApprovals", _) => return Err("local.trustGatewayApprovals: expected a boolean".to_owned()),
+            ("requireOwnTeam", Value::Bool(require)) => parsed.require_own_team = *require,
+            ("requireOwnTeam", _) => return Err("local.requireOwnTeam: expected a boolean".to_owned()),
             ("remoteEdits", Value::String(word)) if word == "allow" => parsed.remote_edits = RemoteEdits::Allow,
             ("remoteEdits", Value::String(word)) if word == "ask" => parsed.remote_edits = RemoteEdits::Ask,
             ("remoteEdits", _) => return Err("local.remoteEdits: expected `ask` or `allow`".to_owned()),
+            ("assistiveInput", Value::Bool(accepted)) => parsed.assistive_input = *accepted,
+            ("assistiveInput", _) => return Err("local.assistiveInput: expected a boolean".to_owned()),
             _ => return Err("local: a member that we do not know".to_owned()),
         }
     }
