@@ -10,6 +10,7 @@
 //! | [`gateway_question`] | what a gateway's approval record says, in words |
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug`; [`control_envelope`] for the official command line |
 //! | [`status`] | what the app tells of itself |
+//! | [`deep_link`] | `openclaw://` links, which the person confirms |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -29,6 +30,7 @@ use crate::transport::lease::{LeaseError, SocketLease};
 use connections::Listening;
 use control::Controls;
 use control_envelope::Gate;
+use deep_link::DeepLinks;
 use exec_host::{ExecHost, Services};
 use queue::ApprovalQueue;
 use runner::CommandRunner;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 pub mod connections;
 pub mod control;
 pub mod control_envelope;
+pub mod deep_link;
 pub mod exec_host;
 pub mod gateway_approvals;
 pub mod gateway_question;
@@ -117,7 +120,8 @@ impl AppHost {
             person: Arc::clone(&person),
         };
         let gate = Gate::new(state).map_err(AppError::State)?;
-        let controls = Arc::new(Controls { guards, queue, permissions, state: state.clone(), about, gate });
+        let links = DeepLinks::new(state, Arc::clone(&person), Arc::clone(&about));
+        let controls = Arc::new(Controls { guards, queue, permissions, state: state.clone(), about, gate, links });
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;

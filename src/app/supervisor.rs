@@ -275,6 +275,7 @@ fn start_local(
     };
     let route = Arc::new(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
     operators.set_route(Some(Arc::clone(&route)));
+    let _ = about.route.set(Arc::clone(&route));
     let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {
