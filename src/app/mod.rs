@@ -11,6 +11,7 @@
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug`; [`control_envelope`] for the official command line |
 //! | [`status`] | what the app tells of itself |
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
+//! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -47,6 +48,7 @@ pub mod deep_link;
 pub mod exec_host;
 pub mod gateway_approvals;
 pub mod gateway_question;
+pub mod menu;
 pub mod operator;
 pub mod queue;
 pub mod runner;

@@ -29,6 +29,14 @@ pub fn check() -> Result<(), NoScreen> {
     application::check()
 }
 
+/// Has the system open a URL, or the file at a path.
+///
+/// # Errors
+/// Nothing here opens it.
+pub fn open(target: &str) -> Result<(), Missing> {
+    appkit::workspace::open(target)
+}
+
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;
 /// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that.
 ///
