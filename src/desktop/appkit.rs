@@ -110,6 +110,8 @@ impl Desktop for AppKitDesktop {
 
     fn waiting(&self, count: usize) {
         WAITING.store(count, Ordering::Relaxed);
+        // The menu shows it too. A full queue is a reason to look already.
+        let _looks_anyway = choices().0.try_send(None);
     }
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
@@ -290,10 +292,11 @@ impl Entry {
 /// The menu of the application.
 struct AppKitMenu;
 
-/// What was chosen, and where it is fetched.
-static CHOICES: OnceLock<(SyncSender<MenuAction>, Mutex<Receiver<MenuAction>>)> = OnceLock::new();
+/// What was chosen, or nothing where only something to be shown has changed; and where it is fetched.
+type Choices = (SyncSender<Option<MenuAction>>, Mutex<Receiver<Option<MenuAction>>>);
+static CHOICES: OnceLock<Choices> = OnceLock::new();
 
-fn choices() -> &'static (SyncSender<MenuAction>, Mutex<Receiver<MenuAction>>) {
+fn choices() -> &'static Choices {
     CHOICES.get_or_init(|| {
         let (sender, receiver) = sync_channel(limits::MENU_CHOICES);
         (sender, Mutex::new(receiver))
@@ -317,7 +320,7 @@ impl Menu for AppKitMenu {
     }
 
     fn next(&self, patience: Duration) -> Option<MenuAction> {
-        choices().1.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
+        choices().1.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok().flatten()
     }
 }
 
@@ -333,7 +336,7 @@ fn chosen(_: MainThread, tag: isize) {
             }
         }),
         // A full queue means that the last choices are not carried out yet; the person will choose again.
-        Some(action) => drop(choices().0.try_send(action)),
+        Some(action) => drop(choices().0.try_send(Some(action))),
         None => {}
     }
 }

@@ -9,7 +9,7 @@ pub trait Menu: Send + Sync {
     /// Shows this from now on. Does not wait.
     fn show(&self, state: &MenuState);
 
-    /// What was chosen next; none when nothing was for so long.
+    /// What was chosen next; none when nothing was for so long, or when there is something new to show.
     fn next(&self, patience: Duration) -> Option<MenuAction>;
 }
 
@@ -111,7 +111,10 @@ impl MenuState {
             let action = if permission.is_granted { MenuAction::OpenSettings } else { MenuAction::RequestPermission };
             table.check(permission.capability.title(), permission.is_granted, action(permission.capability))
         });
-        items.push(group("Permissions", permissions.collect()));
+        let permissions: Vec<Item> = permissions.collect();
+        if !permissions.is_empty() {
+            items.push(group("Permissions", permissions));
+        }
         // Elsewhere there is nothing to show it with.
         let log = if cfg!(target_os = "macos") { table.choice("Show Log", MenuAction::ShowLog) } else { says(&self.log) };
         items.push(log);
