@@ -45,7 +45,7 @@ pub fn start(menu: Arc<dyn Menu>, sources: Sources) -> io::Result<()> {
                 shown = Some(state);
             }
             if let Some(action) = menu.next(limits::MENU_PAUSE) {
-                Arc::clone(&sources).carry_out(action);
+                Arc::clone(&sources).carry_out(action, Arc::clone(&menu));
             }
         }
     };
@@ -88,12 +88,13 @@ impl Sources {
     }
 
     /// What may wait for somebody gets a thread of its own: the menu goes on.
-    fn carry_out(self: Arc<Self>, action: MenuAction) {
+    fn carry_out(self: Arc<Self>, action: MenuAction, menu: Arc<dyn Menu>) {
         log!("app", "chosen in the menu: {action:?}");
         let carry_out = move || {
             if let Err(error) = self.perform(action) {
                 log!("app", "that could not be done: {error}");
             }
+            menu.look_again();
         };
         if let Err(error) = spawn("menu-action", carry_out) {
             log!("app", "that could not be done: {error}");

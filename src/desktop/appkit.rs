@@ -110,8 +110,7 @@ impl Desktop for AppKitDesktop {
 
     fn waiting(&self, count: usize) {
         WAITING.store(count, Ordering::Relaxed);
-        // The menu shows it too. A full queue is a reason to look already.
-        let _looks_anyway = choices().0.try_send(None);
+        AppKitMenu.look_again();
     }
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
@@ -321,6 +320,11 @@ impl Menu for AppKitMenu {
 
     fn next(&self, patience: Duration) -> Option<MenuAction> {
         choices().1.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok().flatten()
+    }
+
+    fn look_again(&self) {
+        // A full queue is a reason to look already.
+        let _looks_anyway = choices().0.try_send(None);
     }
 }
 

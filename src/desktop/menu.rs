@@ -11,6 +11,9 @@ pub trait Menu: Send + Sync {
 
     /// What was chosen next; none when nothing was for so long, or when there is something new to show.
     fn next(&self, patience: Duration) -> Option<MenuAction>;
+
+    /// There is something new to show. Does not wait.
+    fn look_again(&self);
 }
 
 /// Everything that the menu shows: plain values, made where waiting does no harm.
