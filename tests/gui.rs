@@ -374,7 +374,9 @@ fn sec_a64_a66_a67_a68_a69_a74_the_panel_shows_everything_and_nothing_hides_or_p
     assert!(text.chars().all(|character| matches!(character, '\n' | '\t') || !character.is_control()), "{text:?}");
     assert!(!text.contains(|character| hidden.contains(character)));
     let line = |label: &str| text.lines().find_map(|line| line.strip_prefix(&format!("{label}\t"))).unwrap();
-    for part in [" ' x' ", "a\\u{A}\\u{A}\\u{A}\\u{D}\\u{8}\\u{1B}[2J\\u{9}\\u{7F}\\u{9B}b", "\\u{202E}", "\\u{E0061}", &tail] {
+    for part in
+        [" ' x' ", "a\\u{A}\\u{A}\\u{A}\\u{D}\\u{8}\\u{1B}[2J\\u{9}\\u{7F}\\u{9B}b", "\\u{202E}", "\\u{E0061}", &tail]
+    {
         assert!(line("Command").contains(part), "{part} is not shown");
     }
     assert_eq!(line("Program"), program("printf"));

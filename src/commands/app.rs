@@ -7,8 +7,8 @@ use crate::app::operator::Ask;
 use crate::app::supervisor::{self, AppOptions, AttachOnly, SupervisorError, remote_credential_source};
 use crate::client::tunnel::Target;
 use crate::client::{Endpoint, Tunnel};
-use crate::desktop::{Backend, appkit};
 use crate::desktop::bundle::{self, Bundle};
+use crate::desktop::{Backend, appkit};
 use crate::service::{Role, log_file, output_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
@@ -207,7 +207,8 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, attach_only, remote, gateway_approvals };
     if ask == Ask::Desktop(Backend::Panel) {
         let run = on_screen(move || supervisor::run(options, lock, &signals));
-        return run.map_err(|error| format!("there can be no panel: {error}; --ask terminal asks on this terminal").into());
+        return run
+            .map_err(|error| format!("there can be no panel: {error}; --ask terminal asks on this terminal").into());
     }
     Ok(supervisor::run(options, lock, &signals)?)
 }

@@ -82,7 +82,8 @@ impl AppKitDesktop {
         let reply = Arc::new(Reply::new().map_err(|error| nobody(&error))?);
         let over = Over(Arc::clone(&reply));
         let (asked, any_source) = (Arc::clone(&reply), self.document.accepts_assistive_input());
-        on_main(When::Idle, move |main| show(main, &sheet, asked, deadline, any_source)).map_err(|error| nobody(&error))?;
+        on_main(When::Idle, move |main| show(main, &sheet, asked, deadline, any_source))
+            .map_err(|error| nobody(&error))?;
         loop {
             if let Some(pressed) = reply.get() {
                 return pressed.map_err(|missing| nobody(&missing));

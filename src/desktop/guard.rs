@@ -41,7 +41,8 @@ pub enum Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const HOW: &str = "\"local\": {\"assistiveInput\": true} in the approvals document lets assistive programs answer.";
+        const HOW: &str =
+            "\"local\": {\"assistiveInput\": true} in the approvals document lets assistive programs answer.";
         match self {
             Self::Over => f.write_str("That question is over."),
             Self::TooEarly => f.write_str("That was too early to count. Read first, then press again."),
@@ -143,7 +144,10 @@ mod tests {
             assert_eq!(may_allow(&Shown { any_source: true, ..READ }, NOW, &odd), Ok(()), "the owner's choice");
         }
         assert_eq!(may_allow(&READ, NOW, &Press { window: 6, ..press() }), Err(Refused::Over));
-        assert_eq!(may_allow(&Shown { any_source: true, ..READ }, NOW, &Press { window: 6, ..press() }), Err(Refused::Over));
+        assert_eq!(
+            may_allow(&Shown { any_source: true, ..READ }, NOW, &Press { window: 6, ..press() }),
+            Err(Refused::Over)
+        );
     }
 
     /// H05: also a press that was made too early and arrives late, whatever the owner lets programs do.

@@ -102,7 +102,8 @@ impl MenuState {
         let waiting = format!("Questions Waiting ({})", self.waiting);
         items.push(if self.waiting == 0 { says(&waiting) } else { table.choice(&waiting, MenuAction::ShowQuestion) });
         items.push(table.check("Pause Everything", self.is_paused, MenuAction::SetPaused(!self.is_paused)));
-        let modes = [("Deny", ExecMode::Deny), ("Ask Me", ExecMode::Ask), ("Allow Everything\u{2026}", ExecMode::Allow)];
+        let modes =
+            [("Deny", ExecMode::Deny), ("Ask Me", ExecMode::Ask), ("Allow Everything\u{2026}", ExecMode::Allow)];
         let modes = modes.map(|(title, mode)| table.check(title, self.mode == Some(mode), MenuAction::SetMode(mode)));
         items.push(group("Unknown Commands", modes.into()));
         if self.grants > 0 {
@@ -119,7 +120,8 @@ impl MenuState {
             items.push(group("Permissions", permissions));
         }
         // Elsewhere there is nothing to show it with.
-        let log = if cfg!(target_os = "macos") { table.choice("Show Log", MenuAction::ShowLog) } else { says(&self.log) };
+        let log =
+            if cfg!(target_os = "macos") { table.choice("Show Log", MenuAction::ShowLog) } else { says(&self.log) };
         items.push(log);
         items.push(table.choice("Quit OpenClaw", MenuAction::Quit));
         (items, table.0)

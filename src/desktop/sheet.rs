@@ -157,11 +157,10 @@ mod tests {
         assert_eq!(titles(&link), ["Don\u{2019}t Send", "Send"]);
         let pairing = Question { kind: Kind::Pairing, ..link.clone() };
         assert_eq!(titles(&pairing), ["Later", "Approve", "Reject"]);
-        assert_eq!(of(&pairing).1, [
-            Answer::Later,
-            Answer::Decided(Decision::AllowOnce),
-            Answer::Decided(Decision::Deny)
-        ]);
+        assert_eq!(
+            of(&pairing).1,
+            [Answer::Later, Answer::Decided(Decision::AllowOnce), Answer::Decided(Decision::Deny)]
+        );
         let (sheet, _) = of(&link);
         assert_eq!(row(&sheet, "Message"), "uname -a");
         assert!(!sheet.rows.iter().any(|(label, _)| label == "Program" || label == "Not offered"));

@@ -74,7 +74,9 @@ impl fmt::Display for NoScreen {
             Self::Library(missing) if cfg!(feature = "gnustep") => {
                 write!(f, "{missing} (Debian: apt install libgnustep-gui0.29 gnustep-back0.29-cairo)")
             }
-            Self::Library(_) => f.write_str("this program was built without the feature `gnustep`, which Linux needs for it"),
+            Self::Library(_) => {
+                f.write_str("this program was built without the feature `gnustep`, which Linux needs for it")
+            }
             Self::Session(why) => f.write_str(why),
         }
     }
@@ -136,7 +138,8 @@ pub fn run(_: MainThread, hooks: Hooks) -> Result<(), NoScreen> {
         Method::number("applicationShouldTerminate:", should_terminate),
         Method::question("applicationSupportsSecureRestorableState:", yes),
     ];
-    let class = class::define("OpenClawApplication", &["NSApplicationDelegate"], &methods).map_err(NoScreen::Library)?;
+    let class =
+        class::define("OpenClawApplication", &["NSApplicationDelegate"], &methods).map_err(NoScreen::Library)?;
     HOOKS.with(|slot| *slot.borrow_mut() = Some(hooks));
     runtime::pooled(|| {
         // SAFETY: on the main thread, with a screen; the delegate lives for ever.
@@ -174,7 +177,15 @@ extern "C-unwind" fn launched(_: Id, _: Sel, _: Id) {
 }
 
 extern "C-unwind" fn should_terminate(_: Id, _: Sel, _: Id) -> usize {
-    guarded((), || HOOKS.with(|slot| if let Ok(hooks) = slot.try_borrow() && let Some(hooks) = &*hooks { (hooks.quit)() }));
+    guarded((), || {
+        HOOKS.with(|slot| {
+            if let Ok(hooks) = slot.try_borrow()
+                && let Some(hooks) = &*hooks
+            {
+                (hooks.quit)()
+            }
+        })
+    });
     TERMINATE_LATER
 }
 

@@ -324,8 +324,12 @@ impl Panel {
             };
             let label = |frame: Rect, mask: usize| {
                 let label = add(NSTextField::class(), frame, mask)?;
-                let off =
-                    [NSTextField::set_editable, NSTextField::set_selectable, NSTextField::set_bezeled, NSTextField::set_draws_background];
+                let off = [
+                    NSTextField::set_editable,
+                    NSTextField::set_selectable,
+                    NSTextField::set_bezeled,
+                    NSTextField::set_draws_background,
+                ];
                 for set in off {
                     set(label.id(), false.into());
                 }
@@ -358,7 +362,8 @@ impl Panel {
             let mut guarded = Vec::new();
             for (button, place) in sheet.buttons.iter().zip(1_u8..) {
                 let x = WIDTH - MARGIN - f64::from(place) * BUTTON_WIDTH - f64::from(place - 1) * GAP;
-                let made = add(NSButton::class(), rect(x, MARGIN, BUTTON_WIDTH, BUTTON_HEIGHT), STICKS_RIGHT | STICKS_BOTTOM)?;
+                let made =
+                    add(NSButton::class(), rect(x, MARGIN, BUTTON_WIDTH, BUTTON_HEIGHT), STICKS_RIGHT | STICKS_BOTTOM)?;
                 NSButton::set_title(made.id(), string(&button.title));
                 NSButton::set_bezel_style(made.id(), PUSH_BEZEL);
                 NSButton::set_key_equivalent(made.id(), string(if place == 1 { ESCAPE } else { "" }));
@@ -373,8 +378,18 @@ impl Panel {
             NSWindow::set_default_button_cell(window.id(), NIL);
             place(window.id());
             NSWindow::make_first_responder(window.id(), text.id());
-            let mut panel =
-                Self { window, scroll, text, subtitle, status, notice, acknowledgement, guarded, number: 0, timer: None };
+            let mut panel = Self {
+                window,
+                scroll,
+                text,
+                subtitle,
+                status,
+                notice,
+                acknowledgement,
+                guarded,
+                number: 0,
+                timer: None,
+            };
             // On a Mac a window that comes up by itself must not take the keyboard; elsewhere it does whatever is called.
             NSWindow::order_front_regardless(panel.window.id());
             if !cfg!(target_os = "macos") {
@@ -619,9 +634,8 @@ fn tell(happening: Happening) {
 extern "C-unwind" fn press(_: Id, _: Sel, sender: Id) {
     guarded((), || {
         // SAFETY: the button that was pressed, alive during its action, on the main thread.
-        let (tag, window, button) = unsafe {
-            (NSControl::tag(sender), NSWindow::window_number(NSView::window(sender)), NSView::frame(sender))
-        };
+        let (tag, window, button) =
+            unsafe { (NSControl::tag(sender), NSWindow::window_number(NSView::window(sender)), NSView::frame(sender)) };
         tell(Happening::Pressed(Press { tag, window, button, input: current_input() }));
     });
 }
