@@ -17,8 +17,11 @@ help: ## these lines
 build: ## the release binary
 	$(CARGO) build --release --locked
 
-run: build ## the app in local mode, asking on this terminal
-	$(OPENCLAW) app --ask terminal
+# On a Linux desktop that has the AppKit-compatible library the app asks in a panel, else on this terminal.
+SCREEN = $(and $(DISPLAY),$(shell PATH=$$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep -o -m1 libgnustep-gui.so.0.29))
+run: ## the app in local mode, asking in a panel where there is a screen for it, else on this terminal
+	$(CARGO) build --release --locked $(if $(SCREEN),--features gnustep)
+	$(OPENCLAW) app $(if $(SCREEN),--ask panel,$(if $(filter Darwin,$(shell uname)),,--ask terminal))
 
 demo: build ## one command through the whole chain, asked for on this terminal, in a throw-away state directory
 	@OPENCLAW_BIN=$(OPENCLAW) scripts/demo.sh
@@ -50,10 +53,8 @@ ffi-audit: ## every Objective-C name that we call, against Apple's headers, and 
 	scripts/ffi-audit.sh
 	scripts/ffi-audit.sh --prove
 
-gui-test: ## the AppKit prompts under a virtual X server
-	@if ls src/desktop/appkit* >/dev/null 2>&1; then \
-	    echo "gui-test: there is AppKit code, and its test is missing (part 4)" >&2; exit 1; \
-	else echo "gui-test: no AppKit code yet, so nothing to test; it comes with part 4"; fi
+gui-test: ## the panel and the menu under a virtual X server, driven by pointer and keyboard (GUI_TEST_PICTURES=DIR keeps pictures)
+	scripts/gui-test.sh
 
 audit: ## the dependency tree against README's table, and known advisories where a tool for that is installed
 	scripts/check-crates.sh

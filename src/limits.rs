@@ -460,6 +460,18 @@ pub const CONTROL_TTL: Duration = Duration::from_secs(15);
 pub const CONTROL_NONCES: usize = 1_024;
 /// Longest of them. ours, as the original
 pub const CONTROL_NONCE_BYTES: usize = 128;
+/// Bytes of an `openclaw://` link: its longest message, each character of it percent-encoded, and the rest. ours
+pub const DEEP_LINK_BYTES: usize = 256 * 1024;
+/// Characters of its message. spec: mac-app (3.6)
+pub const DEEP_LINK_MESSAGE_CHARS: usize = 20_000;
+/// Characters of any other parameter of it. ours
+pub const DEEP_LINK_FIELD_CHARS: usize = 256;
+/// Longest `timeoutSeconds` of it. ours
+pub const DEEP_LINK_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
+/// Between two links that are followed. spec: mac-app (3.6)
+pub const DEEP_LINK_PAUSE: Duration = Duration::from_secs(1);
+/// Shortest key with which a link asks nobody. ours
+pub const DEEP_LINK_KEY_BYTES: usize = 16;
 /// Bytes of an Info.plist that are read. ours
 pub const INFO_PLIST_BYTES: u64 = 64 * 1024;
 // ---- code signatures ----

@@ -6,6 +6,7 @@
 
 use super::connections::{Connections, Listening, send};
 use super::control_envelope::{self, Gate};
+use super::deep_link::DeepLinks;
 use super::peers::Peers;
 use super::queue::ApprovalQueue;
 use super::status::{self, About};
@@ -45,6 +46,8 @@ pub struct Controls {
     pub peers: Arc<Peers>,
     /// Who may speak in the official form.
     pub gate: Gate,
+    /// Follows links.
+    pub links: Arc<DeepLinks>,
 }
 
 /// Answers a request with the members beside `ok`.
@@ -57,7 +60,15 @@ const VERBS: &[(&str, Verb)] = &[
     ("grants.revoke", revoke_grants),
     ("permissions.status", list_permissions),
     ("permissions.request", request_permission),
+    ("deeplink.open", open_link),
 ];
+
+/// Has the person asked.
+fn open_link(controls: &Controls, request: &Value) -> Result<Value, Refusal> {
+    let url = request.get("url").and_then(Value::as_str).unwrap_or_default();
+    controls.links.open(url).map_err(|error| Refusal::invalid(error.to_string()))?;
+    Ok(json!({}))
+}
 
 fn list_permissions(controls: &Controls, _request: &Value) -> Result<Value, Refusal> {
     Ok(json!({"permissions": permissions::all(&*controls.permissions)}))
@@ -175,12 +186,14 @@ mod tests {
 
     fn controls(state: &StateDir, guards: Guards, permissions: Arc<Scripted>) -> Controls {
         let headless = Box::new(crate::desktop::headless::Headless::new("a test"));
+        let (queue, about) = (Arc::new(ApprovalQueue::new(headless)), Arc::default());
         Controls {
             guards: Arc::new(guards),
-            queue: Arc::new(ApprovalQueue::new(headless)),
+            links: DeepLinks::new(state, Arc::clone(&queue) as _, Arc::clone(&about)),
+            queue,
             permissions,
             state: state.clone(),
-            about: Arc::default(),
+            about,
             peers: Arc::new(Peers::new(|| false)),
             gate: Gate::new(state).unwrap(),
         }

@@ -3,7 +3,7 @@
 
 use super::connections::{Connection, Connections, Listening, send};
 use super::peers::Peers;
-use crate::exec::approval::{Answer, Person, Question};
+use crate::exec::approval::{Answer, Kind, Person, Question};
 use crate::exec::progress::Listener;
 use crate::identity::envelope::{prove_answer, request_mac_is};
 use crate::identity::random;
@@ -243,7 +243,7 @@ impl Server {
             Ok(Answer::Decided(decision)) => Some(decision),
             Ok(Answer::Granted(_)) => Some(Decision::AllowOnce),
             Ok(Answer::Nobody(_)) | Err(_) => Some(Decision::Deny),
-            Ok(Answer::TimedOut | Answer::Withdrawn) => None,
+            Ok(Answer::TimedOut | Answer::Withdrawn | Answer::Later) => None,
         }
     }
 
@@ -370,6 +370,7 @@ fn question(prompt: &PromptRequest, requester: &str) -> Question {
         None => "not said".to_owned(),
     };
     Question {
+        kind: Kind::Command,
         id: prompt.id.clone(),
         command: asked.command.clone(),
         executable: claimed(&asked.resolved_path),

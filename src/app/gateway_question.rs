@@ -1,7 +1,7 @@
 //! What a gateway's approval record says, put for a person. All of it is the gateway's word, and is called so.
 //! Source: spec gateway §6.
 
-use crate::exec::approval::Question;
+use crate::exec::approval::{Kind, Question};
 use crate::exec::display;
 use crate::limits;
 use crate::log;
@@ -122,6 +122,7 @@ impl Record {
         let always = Some(Decision::AllowAlways.word());
         let offers_always = offered.is_some_and(|words| words.iter().any(|word| word.as_str() == always));
         Question {
+            kind: Kind::Command,
             id: self.id.clone(),
             command: self.command().unwrap_or_default(),
             executable: says(self.text("/resolvedPath")),

@@ -11,6 +11,8 @@
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug`; [`control_envelope`] for the official command line |
 //! | [`peers`] | who may speak on those sockets |
 //! | [`status`] | what the app tells of itself |
+//! | [`deep_link`] | `openclaw://` links, which the person confirms |
+//! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -31,6 +33,7 @@ use crate::transport::lease::{LeaseError, SocketLease};
 use connections::Listening;
 use control::Controls;
 use control_envelope::Gate;
+use deep_link::DeepLinks;
 use exec_host::{ExecHost, Services};
 use peers::Peers;
 use queue::ApprovalQueue;
@@ -44,9 +47,11 @@ use std::sync::Arc;
 pub mod connections;
 pub mod control;
 pub mod control_envelope;
+pub mod deep_link;
 pub mod exec_host;
 pub mod gateway_approvals;
 pub mod gateway_question;
+pub mod menu;
 pub mod operator;
 pub mod peers;
 pub mod queue;
@@ -128,7 +133,9 @@ impl AppHost {
             peers: Arc::clone(&peers),
         };
         let gate = Gate::new(state).map_err(AppError::State)?;
-        let controls = Arc::new(Controls { guards, queue, permissions, state: state.clone(), about, peers, gate });
+        let links = DeepLinks::new(state, Arc::clone(&person), Arc::clone(&about));
+        let controls =
+            Arc::new(Controls { guards, queue, permissions, state: state.clone(), about, peers, gate, links });
         let lease = |path: &Path| SocketLease::bind(path).map_err(AppError::Socket);
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;

@@ -9,7 +9,7 @@ use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, CredentialSource, Endpoint, Link, Role, Surface,
 };
 use crate::desktop::{Backend, Desktop, Place};
-use crate::exec::approval::{Answer, Question};
+use crate::exec::approval::{Answer, Kind, Question};
 use crate::gateway::scope;
 use crate::identity::random;
 use crate::limits;
@@ -85,6 +85,9 @@ impl OperatorDesktop {
 
 impl Desktop for OperatorDesktop {
     fn ask(&self, question: &Question, _place: Place, withdrawn: &Wake) -> Answer {
+        if question.kind != Kind::Command {
+            return Answer::Nobody("only somebody at this machine is asked that".to_owned());
+        }
         // The protocol has no word for "although I cannot see what it runs".
         if let Some(why) = &question.unbound {
             return Answer::Nobody(format!(

@@ -188,7 +188,7 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::exec::approval::Span;
+    use crate::exec::approval::{Kind, Span};
     use crate::protocol::policy::Decision;
     use crate::sys::clock::Expiry;
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -243,6 +243,7 @@ pub(crate) mod tests {
     /// A question that lives for `after`.
     pub fn question(id: &str, after: Duration) -> Question {
         Question {
+            kind: Kind::Command,
             id: id.into(),
             command: "true".into(),
             executable: "/bin/true".into(),

@@ -2,6 +2,7 @@
 //! line. Never a secret. Source: spec mac-app (4.3).
 
 use super::control::Controls;
+use super::operator::Route;
 use super::supervisor::AttachOnly;
 use crate::client::{Endpoint, Standing};
 use crate::desktop::bundle::{self, Bundle};
@@ -51,6 +52,8 @@ pub struct About {
     pub port: u16,
     /// Its gateway; not set while it starts.
     pub gateway: OnceLock<(Mode, Option<Endpoint>)>,
+    /// The way there, once it is known.
+    pub route: OnceLock<Arc<Route>>,
     /// Its node's connection.
     pub node: Arc<Standing>,
     /// Its connection as an operator, by which it shows what waits at the gateway.

@@ -4,6 +4,7 @@
 use super::control::Controls;
 use super::gateway_approvals;
 use super::gateway_question::Here;
+use super::menu::{self, Sources};
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::status::{About, Mode};
 use super::{AppError, AppHost};
@@ -11,6 +12,7 @@ use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
 use crate::desktop::Backend;
 use crate::desktop::bundle::Bundle;
+use crate::desktop::menu::Menu;
 use crate::exec::analysis::Host;
 use crate::exec::document::{DocumentPolicy, Settings};
 use crate::gateway::{self, Gateway, GatewayError};
@@ -147,7 +149,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let settings = Settings::of(&config.exec);
     let approvals = Arc::new(ApprovalsDocument::new(&state));
     let desktop = ask.open(&operators, &approvals);
-    let _menu = desktop.menu();
+    let menu = desktop.menu();
     // Whoever asks operators is none, and a gateway is not told that somebody is here when nobody is.
     let gateway_approvals = gateway_approvals && desktop.has_person();
     let about =
@@ -170,6 +172,10 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let _ = about
         .gateway
         .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
+    if let Some(menu) = menu {
+        let gateway = gateway.as_ref().map(|(gateway, _)| gateway);
+        show_menu(menu, gateway, &host, &approvals).map_err(SupervisorError::System)?;
+    }
     let local = match gateway {
         Some((gateway, source)) => {
             // Only somebody in front of this machine may confirm an edit from outside (H15).
@@ -200,6 +206,21 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         local.stop();
     }
     Ok(())
+}
+
+/// A menu for the owner, whose choices are confirmed by the same person as edits from outside.
+fn show_menu(
+    menu: Arc<dyn Menu>,
+    gateway: Option<&Attached>,
+    host: &AppHost,
+    document: &Arc<ApprovalsDocument>,
+) -> io::Result<()> {
+    let nodes: Box<dyn Fn() -> Vec<String> + Send + Sync> = match gateway {
+        Some(Attached::Ours(gateway)) => Box::new(gateway.nodes()),
+        _ => Box::new(|| vec![process::host_name()]),
+    };
+    let editor = PolicyEditor { document: Arc::clone(document), person: Some(Arc::clone(host.person())) };
+    menu::start(menu, Sources { controls: Arc::clone(host.controls()), editor, nodes })
 }
 
 /// The socket's token, read again at each use: a changed document holds from the next request on.
@@ -280,6 +301,7 @@ fn start_local(
     };
     let route = Arc::new(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
     operators.set_route(Some(Arc::clone(&route)));
+    let _ = about.route.set(Arc::clone(&route));
     let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
     let options = NodeOptions {

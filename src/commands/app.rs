@@ -1,7 +1,8 @@
 //! `openclaw app`
 
 use super::service::{self, Kept, Order, Word};
-use super::{failed, locate, ssh, usage};
+use super::{failed, locate, say, ssh, usage};
+use crate::app::control;
 use crate::app::operator::Ask;
 use crate::app::supervisor::{self, AppOptions, AttachOnly, SupervisorError, remote_credential_source};
 use crate::client::tunnel::Target;
@@ -14,6 +15,7 @@ use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -22,12 +24,13 @@ use std::process::ExitCode;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "app", example = "openclaw app --ask terminal\nopenclaw app install")]
 pub struct Flags {
-    /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
-    /// stop, restart or status
-    #[argh(positional)]
-    verb: Option<String>,
-    /// who is asked: panel (on the screen), terminal (where the app was started), operator (`mac-debug approvals`, or any operator of the
-    /// gateway who may answer) or none (default: panel on a Mac with a screen, else terminal; of a service: operator)
+    /// run (may be left out), open LINK (an openclaw:// link, about which the running app asks you), or what to do with
+    /// it as a service: install (with the flags below), uninstall, start, stop, restart or status
+    #[argh(positional, arg_name = "verb")]
+    words: Vec<String>,
+    /// who is asked: panel (on the screen), terminal (where the app was started), operator (`mac-debug approvals`, or any
+    /// operator of the gateway who may answer) or none (default: panel on a Mac with a screen, else terminal; of a
+    /// service: operator)
     #[argh(option)]
     ask: Option<Ask>,
     /// start no gateway: join the one that runs already, or comes later (so does a file `disable-launchagent` in the
@@ -70,7 +73,14 @@ pub struct Flags {
 /// Runs until a signal ends it.
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     environment.gateway_port = flags.port.or(environment.gateway_port);
-    match service::word(flags.verb.as_deref()) {
+    let words: Vec<&str> = flags.words.iter().map(String::as_str).collect();
+    let verb = match words.as_slice() {
+        ["open", link] => return open(link, flags.state_dir.clone(), environment),
+        [] => None,
+        [verb] if *verb != "open" => Some(*verb),
+        _ => return usage("say one word, or: open openclaw://agent?message=…"),
+    };
+    match service::word(verb) {
         Err(error) => return usage(&error),
         Ok(Word::Service(verb)) => {
             let order = Order { verb, role: Role::App, json: flags.json, state_dir: flags.state_dir.clone() };
@@ -86,6 +96,15 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     }
 }
 
+/// Hands a link to the running app, as the system does on a Mac; only the app asks and sends.
+fn open(link: &str, state_dir: Option<PathBuf>, mut environment: Environment) -> ExitCode {
+    let state = locate(state_dir, &mut environment).map_err(|error| error.to_string());
+    match state.and_then(|state| control::ask(&state, &json!({"type": "deeplink.open", "url": link}))) {
+        Ok(_) => say("the app asks about it now\n"),
+        Err(error) => failed("app", &error),
+    }
+}
+
 /// What a service is to be started with: each flag has its line here, or a reason to have none.
 fn keep(
     flags: Flags,
@@ -96,7 +115,7 @@ fn keep(
     tunnel(&flags, &Config::inspect(state, environment)?)?;
     // `port` is in the environment, as is the variable; the others are about this call.
     let Flags {
-        verb: _,
+        words: _,
         ask,
         attach_only,
         background_only: _,

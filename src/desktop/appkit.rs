@@ -30,6 +30,14 @@ pub fn check() -> Result<(), NoScreen> {
     application::check()
 }
 
+/// Has the system open a URL, or the file at a path.
+///
+/// # Errors
+/// Nothing here opens it.
+pub fn open(target: &str) -> Result<(), Missing> {
+    appkit::workspace::open(target)
+}
+
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;
 /// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that.
 ///
@@ -104,6 +112,7 @@ impl Desktop for AppKitDesktop {
 
     fn waiting(&self, count: usize) {
         WAITING.store(count, Ordering::Relaxed);
+        AppKitMenu.look_again();
     }
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
@@ -289,10 +298,11 @@ impl Entry {
 /// The menu of the application.
 struct AppKitMenu;
 
-/// What was chosen, and where it is fetched.
-static CHOICES: OnceLock<(SyncSender<MenuAction>, Mutex<Receiver<MenuAction>>)> = OnceLock::new();
+/// What was chosen, or nothing where only something to be shown has changed; and where it is fetched.
+type Choices = (SyncSender<Option<MenuAction>>, Mutex<Receiver<Option<MenuAction>>>);
+static CHOICES: OnceLock<Choices> = OnceLock::new();
 
-fn choices() -> &'static (SyncSender<MenuAction>, Mutex<Receiver<MenuAction>>) {
+fn choices() -> &'static Choices {
     CHOICES.get_or_init(|| {
         let (sender, receiver) = sync_channel(limits::MENU_CHOICES);
         (sender, Mutex::new(receiver))
@@ -316,7 +326,12 @@ impl Menu for AppKitMenu {
     }
 
     fn next(&self, patience: Duration) -> Option<MenuAction> {
-        choices().1.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok()
+        choices().1.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience).ok().flatten()
+    }
+
+    fn look_again(&self) {
+        // A full queue is a reason to look already.
+        let _looks_anyway = choices().0.try_send(None);
     }
 }
 
@@ -337,7 +352,7 @@ fn chosen(_: MainThread, tag: isize) {
     match action {
         Some(MenuAction::ShowQuestion) => bring_forward(),
         // A full queue means that the last choices are not carried out yet; the person will choose again.
-        Some(action) => drop(choices().0.try_send(action)),
+        Some(action) => drop(choices().0.try_send(Some(action))),
         None => {}
     }
 }

@@ -1,5 +1,6 @@
 //! The menu: what it shows, what can be chosen, and its words. Source: spec mac-app (3.5).
 
+use super::permissions::Capability;
 use openclaw_macos::appkit::menu::Item;
 use std::time::Duration;
 
@@ -8,8 +9,11 @@ pub trait Menu: Send + Sync {
     /// Shows this from now on. Does not wait.
     fn show(&self, state: &MenuState);
 
-    /// What was chosen next; none when nothing was for so long.
+    /// What was chosen next; none when nothing was for so long, or when there is something new to show.
     fn next(&self, patience: Duration) -> Option<MenuAction>;
+
+    /// There is something new to show. Does not wait.
+    fn look_again(&self);
 }
 
 /// Everything that the menu shows: plain values, made where waiting does no harm.
@@ -21,8 +25,6 @@ pub struct MenuState {
     pub is_troubled: bool,
     /// Questions that wait for an answer.
     pub waiting: usize,
-    /// Devices and nodes that want to be paired.
-    pub pairings: Vec<Pairing>,
     /// Nothing may start.
     pub is_paused: bool,
     /// What becomes of a command that no rule knows; none when the document is broken.
@@ -33,30 +35,15 @@ pub struct MenuState {
     pub nodes: Vec<String>,
     /// What the system lets us do.
     pub permissions: Vec<Permission>,
-    /// Whether the app is started at login; none where that cannot be had.
-    pub launch_at_login: Option<bool>,
     /// Where the log is.
     pub log: String,
-    /// The gateway is a service that can be started again.
-    pub can_restart_gateway: bool,
-}
-
-/// A request for pairing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pairing {
-    /// Its name at the gateway.
-    pub id: String,
-    /// Who wants to be paired, in words.
-    pub text: String,
 }
 
 /// One permission of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// Its name in actions.
-    pub id: String,
-    /// Its name for people.
-    pub text: String,
+    /// Which.
+    pub capability: Capability,
     /// We have it.
     pub is_granted: bool,
 }
@@ -77,8 +64,6 @@ pub enum ExecMode {
 pub enum MenuAction {
     /// Bring the question forward that waits. Done by the desktop itself.
     ShowQuestion,
-    /// Ask about this request for pairing.
-    ShowPairing(String),
     /// Stop everything, or let it go on.
     SetPaused(bool),
     /// Treat unknown commands so.
@@ -86,15 +71,11 @@ pub enum MenuAction {
     /// End what was allowed for a while.
     EndGrants,
     /// Ask the system for this permission.
-    RequestPermission(String),
+    RequestPermission(Capability),
     /// Open the system's settings for it.
-    OpenSettings(String),
-    /// Start the app at login, or do not.
-    SetLaunchAtLogin(bool),
+    OpenSettings(Capability),
     /// Show the log.
     ShowLog,
-    /// Start the gateway's service again.
-    RestartGateway,
     /// End the app.
     Quit,
 }
@@ -102,7 +83,7 @@ pub enum MenuAction {
 impl MenuState {
     /// The symbol in the menu bar (Apple's name of it), and what it means.
     pub fn symbol(&self) -> (&'static str, &'static str) {
-        if self.waiting > 0 || !self.pairings.is_empty() {
+        if self.waiting > 0 {
             ("exclamationmark.shield.fill", "OpenClaw: a question waits")
         } else if self.is_paused {
             ("shield.slash", "OpenClaw: paused")
@@ -120,10 +101,6 @@ impl MenuState {
         items.push(Item::default());
         let waiting = format!("Questions Waiting ({})", self.waiting);
         items.push(if self.waiting == 0 { says(&waiting) } else { table.choice(&waiting, MenuAction::ShowQuestion) });
-        let pairings = self.pairings.iter().map(|pairing| {
-            table.choice(&format!("Pairing: {}", pairing.text), MenuAction::ShowPairing(pairing.id.clone()))
-        });
-        items.extend(pairings.collect::<Vec<_>>());
         items.push(table.check("Pause Everything", self.is_paused, MenuAction::SetPaused(!self.is_paused)));
         let modes =
             [("Deny", ExecMode::Deny), ("Ask Me", ExecMode::Ask), ("Allow Everything\u{2026}", ExecMode::Allow)];
@@ -136,16 +113,16 @@ impl MenuState {
         items.push(group("Nodes", self.nodes.iter().map(|node| says(node)).collect()));
         let permissions = self.permissions.iter().map(|permission| {
             let action = if permission.is_granted { MenuAction::OpenSettings } else { MenuAction::RequestPermission };
-            table.check(&permission.text, permission.is_granted, action(permission.id.clone()))
+            table.check(permission.capability.title(), permission.is_granted, action(permission.capability))
         });
-        items.push(group("Permissions", permissions.collect()));
-        if let Some(on) = self.launch_at_login {
-            items.push(table.check("Launch at Login", on, MenuAction::SetLaunchAtLogin(!on)));
+        let permissions: Vec<Item> = permissions.collect();
+        if !permissions.is_empty() {
+            items.push(group("Permissions", permissions));
         }
-        items.push(table.choice("Show Log", MenuAction::ShowLog));
-        if self.can_restart_gateway {
-            items.push(table.choice("Restart Gateway", MenuAction::RestartGateway));
-        }
+        // Elsewhere there is nothing to show it with.
+        let log =
+            if cfg!(target_os = "macos") { table.choice("Show Log", MenuAction::ShowLog) } else { says(&self.log) };
+        items.push(log);
         items.push(table.choice("Quit OpenClaw", MenuAction::Quit));
         (items, table.0)
     }
@@ -192,9 +169,7 @@ mod tests {
             mode: Some(ExecMode::Ask),
             grants: 1,
             nodes: vec!["this Mac: connected".to_owned()],
-            permissions: vec![Permission { id: "mic".into(), text: "Microphone".into(), is_granted: false }],
-            pairings: vec![Pairing { id: "p1".into(), text: "phone".into() }],
-            launch_at_login: Some(true),
+            permissions: vec![Permission { capability: Capability::Microphone, is_granted: false }],
             ..MenuState::default()
         };
         let (items, actions) = state.items();
@@ -202,9 +177,7 @@ mod tests {
         assert_eq!(action(&["Questions Waiting (2)"]), &MenuAction::ShowQuestion);
         assert_eq!(action(&["Pause Everything"]), &MenuAction::SetPaused(true));
         assert_eq!(action(&["Unknown Commands", "Allow Everything\u{2026}"]), &MenuAction::SetMode(ExecMode::Allow));
-        assert_eq!(action(&["Permissions", "Microphone"]), &MenuAction::RequestPermission("mic".into()));
-        assert_eq!(action(&["Pairing: phone"]), &MenuAction::ShowPairing("p1".into()));
-        assert_eq!(action(&["Launch at Login"]), &MenuAction::SetLaunchAtLogin(false));
+        assert_eq!(action(&["Permissions", "Microphone"]), &MenuAction::RequestPermission(Capability::Microphone));
         assert_eq!(action(&["Quit OpenClaw"]), &MenuAction::Quit);
         assert_eq!(chosen(&items, &["Nodes", "this Mac: connected"]).tag, 0);
         let marks = ["Deny", "Ask Me", "Allow Everything\u{2026}"]

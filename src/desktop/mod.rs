@@ -9,7 +9,7 @@
 //! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
 //! [`presence`] whether its screen can be seen; [`notify`] shows notifications.
 
-use crate::exec::approval::{Answer, Question};
+use crate::exec::approval::{Answer, Kind, Question};
 use crate::protocol::policy::Decision;
 use crate::state::approvals::ApprovalsDocument;
 use crate::sys::wake::Wake;
@@ -20,14 +20,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub mod abilities;
-pub mod automation;
-pub mod canvas;
-pub mod headless;
-pub mod mac_abilities;
 pub mod appkit;
+pub mod automation;
 pub mod bundle;
+pub mod canvas;
 pub mod guard;
 pub mod headless;
+pub mod mac_abilities;
 pub mod menu;
 pub mod notify;
 pub mod permissions;
@@ -70,14 +69,16 @@ pub trait Desktop: Send + Sync {
     }
 }
 
-/// What a person may answer, the refusal last. What cannot be bound is never allowed for longer than once (A108).
+/// What a person may answer; last what leaves everything as it is. What cannot be bound is never allowed for longer than
+/// once (A108).
 pub fn offers(question: &Question) -> Vec<Answer> {
     let mut offers = vec![Answer::Decided(Decision::AllowOnce)];
-    if question.unbound.is_none() {
+    if question.kind == Kind::Command && question.unbound.is_none() {
         offers.extend(question.allow_always.is_ok().then_some(Answer::Decided(Decision::AllowAlways)));
         offers.extend(question.spans.iter().copied().map(Answer::Granted));
     }
     offers.push(Answer::Decided(Decision::Deny));
+    offers.extend((question.kind == Kind::Pairing).then_some(Answer::Later));
     offers
 }
 

@@ -51,6 +51,21 @@ impl Capability {
         TABLE.iter().find(|(capability, ..)| *capability == self).map_or("", |(_, name, _)| name)
     }
 
+    /// For people, as System Settings call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::AppleScript => "Automation",
+            Self::Notifications => "Notifications",
+            Self::Accessibility => "Accessibility",
+            Self::ScreenRecording => "Screen Recording",
+            Self::Microphone => "Microphone",
+            Self::SpeechRecognition => "Speech Recognition",
+            Self::Camera => "Camera",
+            Self::Location => "Location",
+            Self::EventPosting => "Input in Your Place",
+        }
+    }
+
     /// The URL that opens its pane of System Settings.
     pub fn settings_url(self) -> String {
         match TABLE.iter().find(|(capability, ..)| *capability == self) {

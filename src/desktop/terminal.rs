@@ -3,7 +3,7 @@
 
 use super::notify::Notifications;
 use super::{Desktop, Place, offers};
-use crate::exec::approval::{Answer, Question, Span};
+use crate::exec::approval::{Answer, Kind, Question, Span};
 use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
@@ -50,7 +50,7 @@ impl TerminalDesktop {
     fn converse(&self, question: &Question, place: Place, withdrawn: &Wake) -> io::Result<Reply> {
         let _modes = self.terminal.begin_prompt()?;
         let reply = self.exchange(question, place, withdrawn)?;
-        let farewell = format!("\nopenclaw: {}\n\n", reply.sentence());
+        let farewell = format!("\nopenclaw: {}\n\n", reply.sentence(question.kind));
         // As much as fits: the answer must not wait for a stopped terminal.
         let _ = self.terminal.write(farewell.as_bytes());
         Ok(reply)
@@ -150,7 +150,10 @@ impl Reply {
     /// Only a whole line that is exactly one of the words is an answer (A63).
     fn of(line: &[u8], question: &Question) -> Self {
         let Some(line) = line.strip_suffix(b"\n") else {
-            return Self::NotAllowed("the input ended without a whole line".to_owned());
+            return match question.kind {
+                Kind::Pairing => Self::Ended(Answer::Later),
+                _ => Self::NotAllowed("the input ended without a whole line".to_owned()),
+            };
         };
         let line = line.trim_ascii();
         let said = words(question).into_iter().find(|(word, _)| word.as_bytes() == line);
@@ -159,15 +162,19 @@ impl Reply {
             (None, Err(why)) if line == ALWAYS.as_bytes() => {
                 Self::NotAllowed(format!("`{ALWAYS}` is not possible here: {}", shown(why)))
             }
+            // Nobody is turned away by accident.
+            _ if question.kind == Kind::Pairing => Self::Ended(Answer::Later),
             _ => Self::NotAllowed("only a whole word that is offered is an answer".to_owned()),
         }
     }
 
-    fn sentence(&self) -> String {
+    fn sentence(&self, kind: Kind) -> String {
+        let wording = Wording::of(kind);
         match self {
-            Self::Ended(Answer::Decided(Decision::AllowOnce)) => "allowed this once".to_owned(),
+            Self::Ended(Answer::Decided(Decision::AllowOnce)) => wording.allowed.to_owned(),
             Self::Ended(Answer::Decided(Decision::AllowAlways)) => "allowed, and will be from now on".to_owned(),
-            Self::Ended(Answer::Decided(Decision::Deny)) => "denied".to_owned(),
+            Self::Ended(Answer::Decided(Decision::Deny)) => wording.denied.to_owned(),
+            Self::Ended(Answer::Later) => "put off; `openclaw mac-debug pair list` has it".to_owned(),
             Self::Ended(Answer::Granted(_)) => {
                 "allowed, and for a while again; `openclaw mac-debug grants` ends it".to_owned()
             }
@@ -187,19 +194,63 @@ impl From<Reply> for Answer {
     }
 }
 
+/// What a kind of question and its answers are called here.
+struct Wording {
+    headline: &'static str,
+    /// What stands in the question's `command`.
+    subject: &'static str,
+    allow: &'static str,
+    allowed: &'static str,
+    deny: &'static str,
+    denied: &'static str,
+}
+
+impl Wording {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Command => Self {
+                headline: "allow this command?",
+                subject: "command",
+                allow: "once",
+                allowed: "allowed this once",
+                deny: "deny",
+                denied: "denied",
+            },
+            Kind::Link => Self {
+                headline: "a link was opened; send its message to an agent?",
+                subject: "message",
+                allow: "send",
+                allowed: "it may be sent",
+                deny: "cancel",
+                denied: "not sent",
+            },
+            Kind::Pairing => Self {
+                headline: "let this in at the gateway?",
+                subject: "who",
+                allow: "approve",
+                allowed: "approved",
+                deny: "reject",
+                denied: "rejected",
+            },
+        }
+    }
+}
+
 /// The word for "from now on".
 const ALWAYS: &str = "always";
 
 /// The words that answer a question, and what each means. What cannot be bound gets a word of its
 /// own, so that no habit of typing `once` allows it (A108).
 fn words(question: &Question) -> Vec<(String, Answer)> {
+    let wording = Wording::of(question.kind);
     let word = |answer: &Answer| match answer {
         Answer::Decided(Decision::AllowOnce) if question.unbound.is_some() => "unbound".to_owned(),
-        Answer::Decided(Decision::AllowOnce) => "once".to_owned(),
+        Answer::Decided(Decision::AllowOnce) => wording.allow.to_owned(),
         Answer::Decided(Decision::AllowAlways) => ALWAYS.to_owned(),
         Answer::Granted(Span::Minutes) => format!("{}min", limits::GRANT_MINUTES.as_secs() / 60),
         Answer::Granted(Span::Session) => "session".to_owned(),
-        _ => "deny".to_owned(),
+        Answer::Later => "later".to_owned(),
+        _ => wording.deny.to_owned(),
     };
     offers(question).into_iter().map(|answer| (word(&answer), answer)).collect()
 }
@@ -227,8 +278,11 @@ fn fields(question: &Question, place: Place, now: Now) -> String {
         let _ = writeln!(out, "  {name:<10} {value}");
     };
     let program = if question.executable.is_empty() { "(none was found)" } else { &question.executable };
-    field("program", &shown(program));
-    field("directory", &shown(&question.cwd));
+    let wording = Wording::of(question.kind);
+    if question.kind == Kind::Command {
+        field("program", &shown(program));
+        field("directory", &shown(&question.cwd));
+    }
     field("requester", &shown(&question.requester));
     if let Some(agent) = &question.agent {
         field("agent", &format!("says it is \"{}\"", shown(agent)));
@@ -247,9 +301,9 @@ fn fields(question: &Question, place: Place, now: Now) -> String {
     }
     let seconds = question.deadline.instant().saturating_duration_since(now.instant).as_secs();
     field("ends in", &format!("{seconds} s"));
-    field("command", &shown(&question.command));
+    field(wording.subject, &shown(&question.command));
     let queue = if place.of > 1 { format!(" ({} of {})", place.number, place.of) } else { String::new() };
-    format!("\nopenclaw: allow this command?{queue}\n{out}")
+    format!("\nopenclaw: {}{queue}\n{out}", wording.headline)
 }
 
 /// The last line: which words are answers.
@@ -261,6 +315,7 @@ fn invitation(question: &Question) -> String {
         (None, Err(why)) => format!(" ({ALWAYS} is not offered: {})", shown(why)),
         (None, Ok(())) => String::new(),
     };
+    let remark = if question.kind == Kind::Command { remark } else { String::new() };
     format!("Type {} or {last}{remark}, then Return: ", words.join(", "))
 }
 
@@ -272,6 +327,7 @@ mod tests {
 
     fn question() -> Question {
         Question {
+            kind: Kind::Command,
             id: "q".into(),
             command: "uname -a".into(),
             executable: "/usr/bin/uname".into(),
@@ -321,8 +377,7 @@ mod tests {
         assert!(text_of(&Question { command: command.clone(), ..question() }).contains(&command));
     }
 
-    /// A66, A67: one visible line, whatever the command holds.
-    /// What a link asks for will be such a question; nothing takes links yet.
+    /// What a link asks for is such a question.
     #[test]
     fn sec_a65_a_long_text_hides_nothing_wherever_it_stands() {
         let text = "harmless ".repeat(27) + &"x".repeat(30_000) + "payload";
@@ -341,6 +396,7 @@ mod tests {
         }
     }
 
+    /// A66, A67: one visible line, whatever the command holds.
     #[test]
     fn sec_a66_a67_what_hides_or_moves_is_an_escape() {
         let command =
@@ -419,6 +475,33 @@ mod tests {
         }
         let shell = Question { allow_always: Err("a shell".into()), ..question() };
         assert!(matches!(reply("always\n", &shell), Reply::NotAllowed(why) if why.contains("a shell")));
+    }
+
+    #[test]
+    fn each_kind_has_its_own_words_and_none_of_the_others() {
+        let later = Answer::Later;
+        let link = Question { kind: Kind::Link, allow_always: Err("once".into()), ..question() };
+        assert_eq!(invitation(&link), "Type send or cancel, then Return: ");
+        let text = text_of(&link);
+        assert!(text.contains("  message    uname -a\n") && !text.contains("program"), "{text}");
+        for (line, expected) in [("send\n", &ONCE), ("cancel\n", &DENIED), ("once\n", &DENIED), ("\n", &DENIED)] {
+            assert_eq!(answer(line, &link), *expected, "{line:?}");
+        }
+        let pairing = Question { kind: Kind::Pairing, ..link };
+        assert_eq!(invitation(&pairing), "Type approve, reject or later, then Return: ");
+        for (line, expected) in [
+            ("approve\n", &ONCE),
+            ("reject\n", &DENIED),
+            ("later\n", &later),
+            ("once\n", &later),
+            ("\n", &later),
+            ("", &later),
+        ] {
+            assert_eq!(answer(line, &pairing), *expected, "{line:?}");
+        }
+        for word in ["send\n", "approve\n", "later\n"] {
+            assert_eq!(answer(word, &question()), DENIED, "{word:?}");
+        }
     }
 
     #[test]

@@ -27,9 +27,22 @@ use std::sync::{Arc, Mutex};
 /// Stands where a program's path would, for a shell's text that was understood.
 const NO_SHELL: &str = "no shell; what is started stands below";
 
+/// What a question is about: how it is put, and what its answers are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A command, or an edit of what may run.
+    Command,
+    /// A message to an agent that a link asks for; the question's `command` is the message. Source: spec mac-app (3.6).
+    Link,
+    /// A device or node that wants in at the gateway; `command` says who. May be put off. Source: spec mac-app (3.4).
+    Pairing,
+}
+
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
 #[derive(Clone, Debug)]
 pub struct Question {
+    /// What it is about.
+    pub kind: Kind,
     /// Names this question in logs.
     pub id: String,
     /// The whole command, quoted so that arguments can be told apart.
@@ -74,6 +87,8 @@ pub enum Answer {
     Decided(Decision),
     /// A person allowed it now, and the very same command again for a while.
     Granted(Span),
+    /// A person will decide another time.
+    Later,
     /// There is nobody to ask, and why.
     Nobody(String),
     /// Nobody answered in time.
@@ -434,7 +449,9 @@ impl Judged<'_> {
                     return self.without_answer(self.fallback(), &format!("{}; {why}", self.nobody(claim, &nobody)));
                 }
                 Answer::TimedOut => return self.without_answer(self.fallback(), "nobody answered in time; try again"),
-                Answer::Withdrawn => return Err(policy::approval_required("the request was withdrawn")),
+                Answer::Withdrawn | Answer::Later => {
+                    return Err(policy::approval_required("the request was withdrawn"));
+                }
             }
         };
         if decision == Decision::Deny {
@@ -508,6 +525,7 @@ impl Judged<'_> {
             notes.push("it says that it needs to record the screen".to_owned());
         }
         Question {
+            kind: Kind::Command,
             id: random::uuid(),
             command: display::quoted(&plan.argv),
             executable: match &plan.executable {

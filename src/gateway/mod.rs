@@ -336,6 +336,21 @@ impl Gateway {
         self.core.pairing().set_local_app(device_id, surface);
     }
 
+    /// Gives the names of the nodes that are connected, whenever it is called.
+    pub fn nodes(&self) -> impl Fn() -> Vec<String> + Send + Sync + use<> {
+        let core = Arc::clone(&self.core);
+        move || {
+            let sessions = core.registry.sessions().into_iter().filter(|session| session.node.is_some());
+            let name = |session: Arc<session::Session>| {
+                let client = &session.client;
+                crate::protocol::text::visible(client.display_name.as_deref().unwrap_or(&client.id))
+            };
+            let mut names: Vec<String> = sessions.map(name).collect();
+            names.sort();
+            names
+        }
+    }
+
     /// Says goodbye, closes every connection with 1012, and waits for the threads (bounded).
     pub fn stop(self) {
         self.core.stopping.store(true, Ordering::SeqCst);

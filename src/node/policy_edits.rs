@@ -1,7 +1,7 @@
 //! `system.execApprovals.get` and `.set`: the policy as others see it, and edits from outside.
 //! Source: spec exec e.7; cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
 
-use crate::exec::approval::{Answer, Person, Question};
+use crate::exec::approval::{Answer, Kind, Person, Question};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::node::NodeError;
@@ -83,13 +83,14 @@ impl PolicyEditor {
             Answer::Decided(Decision::Deny) => denied("the person at that machine said no"),
             Answer::Nobody(why) => denied(&format!("nobody could be asked there: {why}")),
             Answer::TimedOut => denied("nobody at that machine answered in time; try again"),
-            Answer::Withdrawn => denied("the request was withdrawn"),
+            Answer::Withdrawn | Answer::Later => denied("the request was withdrawn"),
         }
     }
 
     fn question(&self, edit: &Edit, caller: &Caller<'_>) -> Question {
         let patience = caller.patience.saturating_sub(limits::EDIT_ANSWER_MARGIN).min(limits::PROMPT_DEADLINE);
         Question {
+            kind: Kind::Command,
             id: random::uuid(),
             command: "(an edit of the approvals document)".to_owned(),
             executable: "(nothing is run now)".to_owned(),

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 /// The built program with an empty environment and `state` as its state directory and home.
 /// Standard input is empty; set it, or more variables, on what is returned.
 pub fn openclaw(state: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_openclaw"));
+    // Another user than the one who built it may not reach it where it was built.
+    let program = std::env::var_os("OPENCLAW_TEST_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_openclaw").into());
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")

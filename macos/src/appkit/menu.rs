@@ -66,7 +66,7 @@ pub struct Item {
     pub tag: isize,
     /// Whether it has a check mark.
     pub is_checked: bool,
-    /// Its own menu; empty for none.
+    /// Its own menu; empty for none. These have none of their own.
     pub items: Vec<Item>,
 }
 
@@ -78,6 +78,15 @@ static CHOSEN: OnceLock<Chosen> = OnceLock::new();
 struct Shown {
     menu: Owned,
     status_item: Option<Owned>,
+    /// Lines with a menu of their own, kept for ever: the compatible library still looks at one that is open when its line
+    /// is long gone.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    title: String,
+    item: Owned,
+    menu: Owned,
 }
 
 thread_local! {
@@ -102,10 +111,9 @@ pub fn show(_: MainThread, symbol: &str, description: &str, items: &[Item], chos
                     None => install().ok_or_else(missing)?,
                 };
                 let shown = slot.insert(shown);
-                fill(shown.menu.id(), items).ok_or_else(missing)?;
-                match &shown.status_item {
-                    Some(item) => set_symbol(item.id(), symbol, description),
-                    None => NSMenu::add_item(shown.menu.id(), edit_menu().ok_or_else(missing)?.id()),
+                shown.fill(items).ok_or_else(missing)?;
+                if let Some(item) = &shown.status_item {
+                    set_symbol(item.id(), symbol, description);
                 }
             }
             Ok(())
@@ -123,15 +131,15 @@ unsafe fn install() -> Option<Shown> {
         let menu = new_menu("OpenClaw")?;
         if bar.is_null() {
             NSApplication::set_main_menu(application, menu.id());
-            return Some(Shown { menu, status_item: None });
+            return Some(Shown { menu, status_item: None, groups: Vec::new() });
         }
         let status_item = Owned::retain(NSStatusBar::item(bar, VARIABLE_LENGTH))?;
         NSStatusItem::set_menu(status_item.id(), menu.id());
         // An agent has no menu bar, but its main menu still knows the keys of its windows.
         let main = new_menu("")?;
-        NSMenu::add_item(main.id(), edit_menu()?.id());
+        NSMenu::add_item(main.id(), edit()?.item.id());
         NSApplication::set_main_menu(application, main.id());
-        Some(Shown { menu, status_item: Some(status_item) })
+        Some(Shown { menu, status_item: Some(status_item), groups: Vec::new() })
     }
 }
 
@@ -156,50 +164,95 @@ unsafe fn new_item(title: &str, action: &str, key: &str) -> Option<Owned> {
     }
 }
 
-/// # Safety
-/// As [`install`]; `menu` is one.
-unsafe fn fill(menu: Id, items: &[Item]) -> Option<()> {
-    let target = target().ok()?;
-    // SAFETY: by the caller's promise; indices below the count.
-    unsafe {
-        for index in (0..NSMenu::count(menu)).rev() {
-            NSMenu::remove_item_at(menu, index);
+impl Shown {
+    /// # Safety
+    /// As [`install`].
+    unsafe fn fill(&mut self, items: &[Item]) -> Option<()> {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            empty(self.menu.id());
+            for item in items {
+                let line = if item.items.is_empty() { line(item)? } else { self.group(item)? };
+                NSMenu::add_item(self.menu.id(), line.id());
+            }
+            if self.status_item.is_none() {
+                if !self.groups.iter().any(|group| group.title == EDIT) {
+                    self.groups.push(edit()?);
+                }
+                let edit = self.groups.iter().find(|group| group.title == EDIT)?;
+                NSMenu::add_item(self.menu.id(), edit.item.id());
+            }
         }
-        for item in items {
-            if item.title.is_empty() {
-                NSMenu::add_item(menu, NSMenuItem::separator());
-                continue;
+        Some(())
+    }
+
+    /// # Safety
+    /// As [`install`].
+    unsafe fn group(&mut self, item: &Item) -> Option<Owned> {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            if !self.groups.iter().any(|group| group.title == item.title) {
+                self.groups.push(new_group(&item.title)?);
             }
-            let made = new_item(&item.title, "choose:", "")?;
-            NSMenuItem::set_target(made.id(), target.0);
-            NSMenuItem::set_tag(made.id(), item.tag);
-            NSMenuItem::set_state(made.id(), isize::from(item.is_checked));
-            NSMenuItem::set_enabled(made.id(), (item.tag != 0 || !item.items.is_empty()).into());
-            if !item.items.is_empty() {
-                let submenu = new_menu(&item.title)?;
-                fill(submenu.id(), &item.items)?;
-                NSMenuItem::set_submenu(made.id(), submenu.id());
+            let group = self.groups.iter().find(|group| group.title == item.title)?;
+            empty(group.menu.id());
+            for item in &item.items {
+                NSMenu::add_item(group.menu.id(), line(item)?.id());
             }
-            NSMenu::add_item(menu, made.id());
+            Owned::retain(group.item.id())
         }
     }
-    Some(())
 }
+
+/// # Safety
+/// As [`install`]; `menu` is one.
+unsafe fn empty(menu: Id) {
+    // SAFETY: by the caller's promise; indices below the count.
+    unsafe { (0..NSMenu::count(menu)).rev().for_each(|index| NSMenu::remove_item_at(menu, index)) }
+}
+
+/// # Safety
+/// As [`install`].
+unsafe fn line(item: &Item) -> Option<Owned> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if item.title.is_empty() {
+            return Owned::retain(NSMenuItem::separator());
+        }
+        let line = new_item(&item.title, "choose:", "")?;
+        NSMenuItem::set_target(line.id(), target().ok()?.0);
+        NSMenuItem::set_tag(line.id(), item.tag);
+        NSMenuItem::set_state(line.id(), isize::from(item.is_checked));
+        NSMenuItem::set_enabled(line.id(), (item.tag != 0).into());
+        Some(line)
+    }
+}
+
+/// # Safety
+/// As [`install`].
+unsafe fn new_group(title: &str) -> Option<Group> {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let (menu, item) = (new_menu(title)?, new_item(title, "submenuAction:", "")?);
+        NSMenuItem::set_submenu(item.id(), menu.id());
+        Some(Group { title: title.to_owned(), item, menu })
+    }
+}
+
+const EDIT: &str = "Edit";
 
 /// Copying from a panel's text: keys reach it only through a main menu.
 ///
 /// # Safety
 /// As [`install`].
-unsafe fn edit_menu() -> Option<Owned> {
-    // SAFETY: by the caller's promise; the first responder is whoever takes these two.
+unsafe fn edit() -> Option<Group> {
+    // SAFETY: by the caller's promise; whoever has the keyboard takes these two.
     unsafe {
-        let edit = new_menu("Edit")?;
+        let edit = new_group(EDIT)?;
         for (title, action, key) in [("Copy", "copy:", "c"), ("Select All", "selectAll:", "a")] {
-            NSMenu::add_item(edit.id(), new_item(title, action, key)?.id());
+            NSMenu::add_item(edit.menu.id(), new_item(title, action, key)?.id());
         }
-        let item = new_item("Edit", "submenuAction:", "")?;
-        NSMenuItem::set_submenu(item.id(), edit.id());
-        Some(item)
+        Some(edit)
     }
 }
 

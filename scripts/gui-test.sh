@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# The panel and the menu under a virtual X server, driven as a person would (tests/gui.rs). As root it runs as a throw-away
+# user, since the AppKit-compatible library makes files in the home directory of the account.
+#
+#   scripts/gui-test.sh [FILTER]     GUI_TEST_PICTURES=DIRECTORY keeps pictures of the screen there
+set -euo pipefail
+cd "$(dirname "$0")/.."
+user=openclaw-gui
+
+missing=""
+# command:package
+for pair in Xvfb:xvfb openbox:openbox xdotool:xdotool xwininfo:x11-utils xprop:x11-utils wmctrl:wmctrl import:imagemagick xclip:xclip faketime:faketime setpriv:util-linux; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
+for pair in libgnustep-gui.so.0.29:libgnustep-gui0.29 libgnustep-base.so.1.28:libgnustep-base1.28 libobjc.so.4:libobjc4; do
+    [[ $libraries == *"${pair%%:*}"* ]] || missing="$missing ${pair#*:}"
+done
+ls /usr/lib/GNUstep/Bundles/libgnustep-back-029.bundle >/dev/null 2>&1 || missing="$missing gnustep-back0.29-cairo"
+if [ -n "$missing" ]; then
+    echo "gui-test: missing, so nothing was tested; install (Debian 12): apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+
+cargo test --locked --features gnustep --test gui --no-run
+place=$(mktemp -d /tmp/ocgui.XXXXXX)
+made_user=
+cleanup() {
+    if [ -n "$made_user" ]; then
+        # Only this account's own: the library's daemon outlives the app by minutes.
+        pkill -KILL -u "$user" 2>/dev/null || true
+        userdel -r "$user" >/dev/null 2>&1 || true
+    fi
+    rm -rf "$place"
+}
+trap cleanup EXIT
+built() { cargo test --locked --features gnustep --test gui --no-run --message-format=json 2>/dev/null | sed -n "$1" | tail -n 1; }
+cp "$(built 's/.*"name":"gui".*"executable":"\([^"]*\)".*/\1/p')" "$place/gui"
+cp "$(built 's/.*"name":"openclaw".*"executable":"\([^"]*\/openclaw\)".*/\1/p')" "$place/openclaw"
+chmod 755 "$place"
+mkdir -p -m 1777 /tmp/.X11-unix
+pictures=
+if [ -n "${GUI_TEST_PICTURES:-}" ]; then
+    mkdir -p "$GUI_TEST_PICTURES"
+    pictures=$place/pictures
+    mkdir -m 777 "$pictures"
+fi
+
+# One at a time: each has a screen of its own, and two cores are soon busy.
+run=(env -i PATH=/usr/bin:/bin OPENCLAW_TEST_PROGRAM="$place/openclaw" ${pictures:+GUI_TEST_PICTURES="$pictures"}
+    "$place/gui" --test-threads=1 --nocapture "$@")
+cd "$place"
+status=0
+if [ "$(id -u)" = 0 ]; then
+    id -u "$user" >/dev/null 2>&1 || { useradd -m "$user"; made_user=yes; }
+    setpriv --reuid "$user" --regid "$user" --init-groups "${run[@]}" || status=$?
+else
+    "${run[@]}" || status=$?
+fi
+[ -z "$pictures" ] || cp "$pictures"/* "$OLDPWD/$GUI_TEST_PICTURES/" 2>/dev/null || cp "$pictures"/* "$GUI_TEST_PICTURES/"
+exit "$status"
