@@ -108,6 +108,10 @@ fn remove_leftovers(lock: &Path, sockets: &[PathBuf]) -> Result<(), StateError> 
 
 fn remove_state(state: &StateDir) -> Result<(), StateError> {
     state.remove_documents()?;
+    // The locks of their leases, which outlive every holder.
+    for socket in [state.exec_socket(), state.control_socket(), state.bridge_socket(), state.gateway_socket()] {
+        files::discard(&socket.with_extension("sock.lock"))?;
+    }
     for role in Role::ALL {
         for log in [log_file(state, role), output_file(state, role)] {
             files::discard(&log.with_extension("1.log"))?;
