@@ -55,7 +55,7 @@ fn attach_only_starts_no_gateway_and_ends_none() {
             let listed: Value = serde_json::from_str(&listed.stdout).ok()?;
             (!listed.pointer("/nodes/pending")?.as_array()?.is_empty()).then_some(())
         });
-        assert_eq!(status(&scratch)["appStatus"]["node"]["connected"], true);
+        wait_until("its status", || (status(&scratch)["appStatus"]["node"]["connected"] == true).then_some(()));
         app.signal(libc::SIGTERM);
         assert!(app.wait().success());
         assert!(gateway.ended().is_none() && UnixStream::connect(scratch.state().join("gateway.sock")).is_ok());

@@ -363,7 +363,11 @@ fn permissions_are_declared_and_declared_anew_when_they_change() {
     let node = thread::spawn(move || node::run(options, &stopped));
     let (mut seat, connect) = script.logged_in();
     assert_eq!(connect["permissions"], json!({"screenRecording": false}));
-    assert!(standing.look().connected);
+    let end = std::time::Instant::now() + PATIENCE;
+    while !standing.look().connected {
+        assert!(std::time::Instant::now() < end, "{:?}", standing.look());
+        thread::sleep(Duration::from_millis(2));
+    }
     seat.invoke(&connect, "r", "system.run", r#"{"command":["/bin/sleep","6"]}"#, 20_000, "k");
     *permissions.0.lock().unwrap() = Grant::Granted;
     assert_eq!(seat.request().1["event"], "exec.finished");
