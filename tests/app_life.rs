@@ -164,6 +164,26 @@ fn sec_a167_a_link_from_outside_asks_the_person() {
     assert!(!terminal.screen().contains("key-of-nobody"), "no log has the query");
 }
 
+/// A28: no address is taken from a link, and nothing is sent to one.
+#[test]
+fn sec_a28_a_link_leads_to_no_gateway() {
+    let (scratch, terminal) = on_terminal();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let there = listener.local_addr().unwrap();
+    for link in [
+        format!("openclaw://gateway?host=127.0.0.1&port={}", there.port()),
+        format!("openclaw://gateway/add?url=ws://{there}&name=x"),
+        format!("openclaw://agent?message=x&gatewayUrl=ws://{there}"),
+        format!("openclaw://agent?message=x&url=ws://{there}"),
+    ] {
+        let refused = Process::run(scratch.openclaw(&["app", "open", &link]));
+        assert!(refused.code == Some(1) && refused.stderr.contains("not followed"), "{refused:?}");
+    }
+    assert!(listener.accept().is_err(), "nobody came");
+    assert!(!terminal.screen().contains("then Return"), "and nobody was asked");
+}
+
 /// Source: spec mac-app (3.4).
 #[test]
 fn a_node_that_wants_in_is_shown_and_let_in_by_the_person() {
