@@ -15,6 +15,7 @@ use support_exec::*;
 
 /// What only looks.
 const LOOKS: &[&[&str]] = &[
+    &["permissions", "status"],
     &["status"],
     &["status", "--json"],
     &["connect"],
@@ -41,6 +42,7 @@ const LOOKS: &[&[&str]] = &[
 const WITHOUT_OBJECT: &[&[&str]] = &[
     // It asks the whole network, so it is tried in one of its own: tests/discover.rs.
     &["discover", "--timeout", "1"],
+    &["permissions", "request"],
     &["run"],
     &["invoke"],
     &["pair", "approve"],

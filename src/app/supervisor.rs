@@ -242,14 +242,12 @@ impl Local {
     /// From now on the person answers what waits at the gateway too.
     fn show_approvals(&mut self, host: &AppHost, document: Arc<ApprovalsDocument>) -> io::Result<()> {
         let here = Here { gateway: self.route.endpoint.to_string(), node_id: self.node_id.clone(), document };
-        let (route, standing) = (Arc::clone(&self.route), Arc::clone(&host.controls().about.operator));
-        self.threads.extend(gateway_approvals::start(
-            route,
-            standing,
-            Arc::clone(host.person()),
-            here,
-            Arc::clone(&self.stop),
-        )?);
+        let about = &host.controls().about;
+        let way = || (Arc::clone(&self.route), Arc::clone(host.person()), Arc::clone(&self.stop));
+        let (route, person, stop) = way();
+        self.threads.extend(about.pairing.start(route, person, self.node_id.clone(), stop)?);
+        let (route, person, stop) = way();
+        self.threads.extend(gateway_approvals::start(route, Arc::clone(&about.operator), person, here, stop)?);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod permissions;
 mod service;
 mod ssh;
 mod suggest;
+mod uninstall;
 
 use crate::desktop::bundle::Bundle;
 use crate::state::{Environment, StateDir, StateError};
