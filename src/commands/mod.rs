@@ -2,6 +2,7 @@
 
 mod app;
 mod approvals;
+mod confirm;
 mod gateway;
 mod mac_debug;
 mod node;

@@ -3,16 +3,23 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod doctor;
 pub mod exec_host;
 pub mod discover;
 pub mod explain;
+pub mod facts;
 pub mod grants;
+pub mod logs;
 pub mod nodes;
 pub mod pairing;
 pub mod policy;
+pub mod replay;
 pub mod run;
 pub mod status;
+mod tail;
 pub mod token;
+pub mod trace;
+pub mod watch;
 
 use crate::app::supervisor::{credentials, given_credentials, operator_client, remote_credential_source};
 use crate::client::connection::EventHandler;
@@ -213,6 +220,31 @@ fn shown<'a>(row: &'a Value, member: &str) -> std::borrow::Cow<'a, str> {
         Some(Value::Null) | None => "-".into(),
         Some(other) => other.to_string().into(),
     }
+}
+
+/// The same for what a pointer names.
+fn text_at(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        Some(Value::String(text)) => text::visible(text),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => text::visible(&other.to_string()),
+    }
+}
+
+/// `2026-11-21T15:00:10Z` for milliseconds since 1970.
+fn time(ms: i64) -> String {
+    let seconds = ms.div_euclid(1_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Counted from 0000-03-01, so that a leap day is the last of its year; 400 years have 146 097 days.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // Five months from March on have 153 days.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = (era * 400 + year + i64::from(month > 9), if month > 9 { month - 9 } else { month + 3 });
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3_600, second / 60 % 60, second % 60)
 }
 
 /// Rows under headings, columns as wide as their longest text.

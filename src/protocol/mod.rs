@@ -7,6 +7,7 @@ pub mod exec_host;
 pub mod frame;
 pub mod node;
 pub mod policy;
+pub mod redact;
 pub mod schema;
 pub mod setup;
 pub mod strict;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod looks;
+mod observe;
 mod runs;
 
 use super::{approvals, complain, failed, locate, say, ssh, usage};
@@ -49,7 +50,12 @@ pub struct Flags {
 #[derive(FromArgs)]
 #[argh(subcommand)]
 enum Command {
-    Status(looks::Status),
+    Status(observe::Status),
+    Doctor(observe::Doctor),
+    Logs(observe::Logs),
+    Watch(observe::WatchFlags),
+    Trace(observe::TraceFlags),
+    Replay(observe::ReplayFlags),
     Nodes(looks::Nodes),
     Run(runs::Run),
     Invoke(runs::Invoke),
@@ -75,6 +81,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Resume(_)
         | Command::Grants(_)
         | Command::Explain(_)
+        | Command::Logs(_)
         | Command::Audit(_)
         | Command::ExecHost(_)
             if named.is_any() =>
@@ -82,11 +89,28 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
         }
         Command::Pause(_) => changes::pause(&state),
-        Command::Resume(_) => changes::resume(&state),
+        Command::Resume(flags) => changes::resume(&state, &flags),
         Command::Grants(flags) => changes::grants(&state, &flags),
         Command::Explain(flags) => looks::explain(&state, &environment, flags),
         Command::ExecHost(flags) => looks::exec_host(&state, &flags),
         Command::Audit(flags) => looks::audit(&state, &flags),
+        Command::Logs(flags) => observe::logs(&state, &environment, &flags),
+        Command::Status(flags) => {
+            let other = named.endpoint(&state, &environment)?;
+            Ok(observe::status(&observe::place(state, environment, other), &flags))
+        }
+        Command::Doctor(flags) => {
+            let other = named.endpoint(&state, &environment)?;
+            observe::doctor(&observe::place(state, environment, other), &flags)
+        }
+        // What passes brings its own secret.
+        Command::Trace(flags) => {
+            let gateway = match named.endpoint(&state, &environment)? {
+                Some(other) => other,
+                None => Target::new(state, &environment, None)?.endpoint,
+            };
+            observe::trace(gateway, &flags)
+        }
         Command::Approvals(flags) => {
             let other = named.endpoint(&state, &environment)?;
             approvals::run(flags, approvals::Way { state, environment, other })
@@ -139,7 +163,8 @@ impl Named {
 
 fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
     match command {
-        Command::Status(flags) => looks::status(&target, &flags),
+        Command::Watch(flags) => Ok(observe::watch(target, &flags)),
+        Command::Replay(flags) => observe::replay(&target, &flags),
         Command::Nodes(flags) => looks::nodes(&target, &flags),
         Command::Run(flags) => runs::run(&target, flags),
         Command::Invoke(flags) => runs::invoke(&target, &flags),
@@ -152,6 +177,10 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Grants(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
+        | Command::Status(_)
+        | Command::Doctor(_)
+        | Command::Logs(_)
+        | Command::Trace(_)
         | Command::Explain(_) => Ok(ExitCode::SUCCESS),
     }
 }
