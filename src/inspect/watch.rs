@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 use std::time::Instant;
 
-/// One thing that happened: `{"at","kind",…}`; kind says which other members there are.
+/// One thing that happened: `{"time","kind",…}`; kind says which other members there are.
 pub type Happening = Value;
 
 /// What the reading thread hands over.
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// What has happened since the last call; waits at most [`limits::WATCH_GLANCE`].
-    pub fn next(&mut self) -> Vec<Happening> {
+    pub fn glance(&mut self) -> Vec<Happening> {
         let mut out = Vec::new();
         self.stay_connected(&mut out);
         let until = Instant::now() + limits::WATCH_GLANCE;
@@ -150,19 +150,16 @@ impl Watch {
         let said = |id: &String, request: &Value| {
             let mut said = picked(request, &["command", "agentId", "nodeId", "host"]);
             said.insert("id".to_owned(), id.as_str().into());
-            Value::Object(said)
+            said
         };
         for (id, request) in now.iter().filter(|(id, _)| !before.contains_key(*id)) {
-            out.push(happened("approval-waits", said(id, request)));
+            out.push(happened("approval-waits", Value::Object(said(id, request))));
         }
         for (id, request) in before.iter().filter(|(id, _)| !now.contains_key(*id)) {
             let mut said = said(id, request);
             let got = call(connection, "approval.get", &json!({"id": id})).unwrap_or_default();
-            for member in ["status", "decision", "reason"] {
-                let word = got.pointer(&format!("/approval/{member}")).or_else(|| got.get(member));
-                said[member] = word.cloned().unwrap_or_default();
-            }
-            out.push(happened("approval-ended", said));
+            said.extend(picked(got.get("approval").unwrap_or(&Value::Null), &["status", "decision", "reason"]));
+            out.push(happened("approval-ended", Value::Object(said)));
         }
         self.waiting = Some(now);
     }
@@ -196,8 +193,10 @@ impl Watch {
 }
 
 fn happened(kind: &str, mut said: Value) -> Happening {
-    said["kind"] = kind.into();
-    said["time"] = time(clock::wall_ms()).into();
+    if let Some(members) = said.as_object_mut() {
+        members.insert("kind".to_owned(), kind.into());
+        members.insert("time".to_owned(), time(clock::wall_ms()).into());
+    }
     said
 }
 

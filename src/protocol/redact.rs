@@ -40,11 +40,8 @@ fn walk(value: &mut Value, is_secret: bool, nested: usize) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| walk(item, is_secret, nested)),
-        Value::String(text) if is_secret || text.starts_with(SECRET_BEGINNING) => {
-            if !text.is_empty() {
-                REDACTED.clone_into(text);
-            }
-        }
+        Value::String(text) if text.is_empty() => {}
+        Value::String(text) if is_secret || text.starts_with(SECRET_BEGINNING) => REDACTED.clone_into(text),
         Value::String(text) if text.starts_with(['{', '[']) => {
             let Ok(mut inner) = serde_json::from_str::<Value>(text) else { return };
             if nested == 0 {

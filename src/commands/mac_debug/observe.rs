@@ -152,7 +152,7 @@ pub(super) fn watch(target: Target, flags: &WatchFlags) -> ExitCode {
         let line = |happening: &watch::Happening| {
             if flags.json { format!("{happening}\n") } else { watch::text(happening) }
         };
-        if !pass_on(watch.next().iter().map(line)) {
+        if !pass_on(watch.glance().iter().map(line)) {
             return ExitCode::SUCCESS;
         }
     }

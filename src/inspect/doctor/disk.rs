@@ -1,8 +1,8 @@
 //! The state directory and what lies in it.
 
 use super::{Findings, Repair, mebibytes};
-use crate::inspect::audit;
 use crate::inspect::facts::Place;
+use crate::inspect::{audit, text_at};
 use crate::limits;
 use crate::protocol::text;
 use crate::state::{Care, StateDir, files};
@@ -164,12 +164,12 @@ fn document(findings: &mut Findings, state: &StateDir, path: PathBuf) {
 /// Whether the audit log is whole.
 pub(super) fn audit(findings: &mut Findings, place: &Place) {
     match audit::verify(&place.state) {
-        Ok(found) if found["ok"] == true => {
-            findings.well("audit", format!("{} records, none missing", found["records"]))
+        Ok(found) if found.pointer("/break").is_none_or(Value::is_null) => {
+            findings.well("audit", format!("{} records, none missing", text_at(&found, "/records")));
         }
         Ok(found) => {
-            let why = text::visible(found.pointer("/break/why").and_then(Value::as_str).unwrap_or_default());
             let remedy = "`openclaw mac-debug audit verify` says where; keep the files and find out who wrote there";
+            let why = text_at(&found, "/break/why");
             findings.problem("audit", format!("the audit log is broken: {why}"), remedy);
         }
         Err(error) => findings.sentence("audit", error),

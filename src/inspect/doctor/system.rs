@@ -113,8 +113,8 @@ fn port(findings: &mut Findings, facts: &Value, reachable: bool) {
         return;
     }
     let pid = listener["pid"].as_u64();
-    let gateway = [&facts["gatewayLock"]["pid"], &facts["gateway"]["pid"]];
-    if pid.is_some() && gateway.iter().any(|known| known.as_u64() == pid) {
+    let gateway = ["/gatewayLock/pid", "/gateway/pid"].map(|pointer| facts.pointer(pointer).and_then(Value::as_u64));
+    if pid.is_some() && gateway.contains(&pid) {
         return findings.well("port", format!("{} is the gateway's", text(listener, "/port")));
     }
     let is_over_port = facts["endpoint"].as_str().is_some_and(|endpoint| endpoint.starts_with("ws://"));
