@@ -12,7 +12,7 @@ help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the release binary
-	$(CARGO) build --release --locked
+	OPENCLAW_COMMIT=$$(git describe --always --dirty 2>/dev/null || true) $(CARGO) build --release --locked
 
 run: build ## the app in local mode, asking on this terminal
 	$(OPENCLAW) app --ask terminal

@@ -8,6 +8,7 @@ mod mac_debug;
 mod node;
 mod service;
 mod ssh;
+mod version;
 
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;
@@ -19,8 +20,9 @@ use std::process::ExitCode;
 /// OpenClaw on this Mac: lets an agent use it, as far as you allow.
 #[derive(FromArgs)]
 struct Openclaw {
-    /// print the version
+    /// print the version (with --json: and commit, target and protocols); a command may stand before it
     #[argh(switch, short = 'V')]
+    #[allow(dead_code, reason = "answered before anything else is read; here for the help")]
     version: bool,
     #[argh(subcommand)]
     command: Option<Command>,
@@ -61,6 +63,9 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some(version) = version::asked(&words) {
+        return say(&version);
+    }
     let parsed = match Openclaw::from_args(&["openclaw"], &words) {
         Ok(parsed) => parsed,
         Err(exit) => {
@@ -70,9 +75,6 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             };
         }
     };
-    if parsed.version {
-        return say(&format!("openclaw {}\n", crate::gateway::VERSION));
-    }
     match parsed.command {
         None => usage("say what to do: gateway, node, app, mac-debug; `openclaw --help` tells more"),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),

@@ -61,7 +61,8 @@ impl Lines<'_> {
         for problem in self.rows("/problems") {
             let text = |member: &str| super::text_at(problem, &format!("/{member}"));
             if is_wanted(&text("check")) {
-                below.push_str(&format!("           ! {}\n", text("found")));
+                let mark = if problem["status"] == "problem" { '!' } else { '-' };
+                below.push_str(&format!("           {mark} {}\n", text("found")));
                 if problem["remedy"].is_string() {
                     below.push_str(&format!("             {}\n", text("remedy")));
                 }

@@ -169,6 +169,7 @@ impl Watch {
         match record["kind"].as_str() {
             Some("ended") => {
                 let mut said = picked(record, &["exitCode", "timedOut", "durationMs", "error"]);
+                said.retain(|name, value| name != "timedOut" || *value == true);
                 let decision =
                     record["of"].as_u64().and_then(|number| self.running.remove(&number)).unwrap_or_default();
                 said.extend(picked(&decision, &["command", "agent"]));
@@ -206,12 +207,22 @@ fn picked(value: &Value, members: &[&str]) -> Map<String, Value> {
     some.filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
+/// What a line begins with, and what it ends with.
+const FIRST: &[&str] =
+    &["decision", "status", "exitCode", "timedOut", "durationMs", "connected", "event", "host", "id"];
+const LAST: &[&str] = &["command", "refusal", "why"];
+
 /// One line for a person: the time, what it is, and each member that says something; nothing is cut.
 pub fn text(happening: &Happening) -> String {
     let mut out = format!("{} {:<14}", super::shown(happening, "time"), super::shown(happening, "kind"));
-    for (name, value) in
-        happening.as_object().into_iter().flatten().filter(|(name, _)| !matches!(&***name, "time" | "kind"))
-    {
+    let place = |name: &str| match FIRST.iter().position(|first| *first == name) {
+        Some(place) => place,
+        None => FIRST.len() + usize::from(LAST.contains(&name)),
+    };
+    let mut members: Vec<_> = happening.as_object().into_iter().flatten().collect();
+    members.retain(|(name, _)| !matches!(name.as_str(), "time" | "kind"));
+    members.sort_by_key(|(name, _)| place(name));
+    for (name, value) in members {
         let value = match value {
             Value::String(text) if text.contains(' ') || text.is_empty() => Value::String(text.clone()).to_string(),
             Value::String(text) => text.clone(),

@@ -206,7 +206,7 @@ pub(super) fn settings(findings: &mut Findings, facts: &Value, place: &Place) {
 /// Variables that go before the file, or lead elsewhere than one might think. Source: spec mac-app §9 (P17).
 fn overriding(findings: &mut Findings, place: &Place) {
     let environment = &place.environment;
-    let file = file_alone(&place.state);
+    let file = file_alone(&place.state).filter(|_| place.state.config().exists());
     if let (Some(port), Some(file)) = (environment.gateway_port, &file)
         && port != file.port
     {
