@@ -7,7 +7,7 @@ use crate::gateway::{VERSION, scope};
 use crate::limits;
 use crate::service::{Role, Services};
 use crate::state::approvals::ApprovalsDocument;
-use crate::state::config::Config;
+use crate::state::config::{Config, SharedSecret};
 use crate::state::{Environment, InstanceLock, StateDir, pause};
 use crate::sys::connect::connect_unix;
 use crate::sys::{clock, host_stats, listener, process};
@@ -33,15 +33,17 @@ pub fn facts(place: &Place) -> Value {
     let app = control::ask(state, &json!({"type": "status"}));
     let said = |member: &str| app.as_ref().ok().and_then(|app| app.get(member)).cloned();
     let policy = ApprovalsDocument::for_inspection(state).effective(None, false);
-    let target = place.target.as_ref().ok();
-    let port = target.map(|target| target.config.port).or(place.environment.gateway_port);
+    let config = Config::inspect(state, &place.environment);
+    let port = config.as_ref().ok().map(|config| config.port).or(place.environment.gateway_port);
     json!({
-        "version": {"openclaw": VERSION, "app": said("version"), "gateway": gateway.get("version")},
+        "version": {"openclaw": VERSION, "app": app.as_ref().ok().and_then(|app| app.pointer("/app/version")),
+            "gateway": gateway.get("version")},
         "stateDir": state.root(),
         "config": state.config(),
-        "endpoint": target.map(|target| target.endpoint.to_string()),
+        "configBroken": config.as_ref().err().map(ToString::to_string),
+        "endpoint": place.target.as_ref().ok().map(|target| target.endpoint.to_string()),
         "port": port,
-        "auth": target.and_then(Target::secret_kind),
+        "auth": config.as_ref().ok().and_then(|config| config.shared_secret.as_ref()).map(SharedSecret::kind),
         "app": holder(&state.app_lock()),
         "control": match &app {
             Ok(answer) => answer.clone(),

@@ -30,7 +30,7 @@ use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::text;
 use crate::state::approvals::edit::EditError;
-use crate::state::config::{Config, SharedSecret};
+use crate::state::config::Config;
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, StateError};
 use serde::Serialize;
@@ -196,14 +196,6 @@ impl Target {
         self.config = Config::inspect(&self.state, &Environment::default())?;
         self.credentials = credentials(&self.config)?;
         Ok(())
-    }
-
-    /// How the secret is named in messages: which kind, never what.
-    fn secret_kind(&self) -> Option<&'static str> {
-        self.config.shared_secret.as_ref().map(|secret| match secret {
-            SharedSecret::Token(_) => "token",
-            SharedSecret::Password(_) => "password",
-        })
     }
 }
 

@@ -95,6 +95,7 @@ pub fn text(status: &Value) -> String {
             "the shared {kind} is gateway.auth.{kind} in {}, or `gateway-token` in the state directory; give it to other tools as OPENCLAW_GATEWAY_TOKEN",
             lines.text("/config"),
         ),
+        None if lines.has("/configBroken") => "not known as long as the configuration is broken".to_owned(),
         None => "there is none yet; the first start of the gateway makes one".to_owned(),
     };
     lines.line("token", &token, &["config", "environment", "token"]);
@@ -104,7 +105,7 @@ pub fn text(status: &Value) -> String {
     policy(&mut lines);
     let permissions = permissions(&lines);
     if !permissions.is_empty() {
-        lines.line("mac grants", &permissions, &["permissions", "signing"]);
+        lines.line("macos", &permissions, &["permissions", "signing"]);
     }
     if lines.has("/control/bridge") {
         lines.line("bridge", &lines.text("/control/bridge"), &[]);
@@ -134,10 +135,14 @@ fn versions(lines: &Lines<'_>) -> String {
 
 fn app(lines: &Lines<'_>) -> String {
     let mut out = lines.running("/app");
-    let said = [("bundleId", "bundle"), ("teamId", "team"), ("node", "node"), ("operator", "operator")];
-    for (member, name) in said {
-        if lines.has(&format!("/control/{member}")) {
-            out.push_str(&format!("; {name} {}", lines.text(&format!("/control/{member}"))));
+    for (pointer, name) in [("mode", "mode"), ("app/bundleId", "bundle"), ("app/teamId", "team"), ("held", "held:")] {
+        if lines.has(&format!("/control/{pointer}")) {
+            out.push_str(&format!("; {name} {}", lines.text(&format!("/control/{pointer}"))));
+        }
+    }
+    for role in ["node", "operator"] {
+        if let Some(is) = lines.status.pointer(&format!("/control/{role}/connected")).and_then(Value::as_bool) {
+            out.push_str(&format!("; {role} {}connected", if is { "" } else { "not " }));
         }
     }
     if let Some(count) = lines.status.pointer("/control/pendingPrompts").and_then(Value::as_u64).filter(|n| *n > 0) {
@@ -202,7 +207,8 @@ fn permissions(lines: &Lines<'_>) -> String {
         };
         format!("{name} {is}")
     };
-    of.into_iter().flatten().map(word).collect::<Vec<_>>().join(", ")
+    let is_there = |(_, value): &(&String, &Value)| *value != "unsupported";
+    of.into_iter().flatten().filter(is_there).map(word).collect::<Vec<_>>().join(", ")
 }
 
 fn socket(row: &Value) -> String {

@@ -142,8 +142,8 @@ fn document(findings: &mut Findings, state: &StateDir, path: PathBuf) {
     let named = shown(&path);
     // What is in openclaw.json and in the approvals document is judged by those who read them.
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    if is_json && path != state.approvals() && serde_json::from_slice::<serde::de::IgnoredAny>(&contents.bytes).is_err()
-    {
+    let is_read_elsewhere = path == state.approvals() || path == state.config();
+    if is_json && !is_read_elsewhere && serde_json::from_slice::<serde::de::IgnoredAny>(&contents.bytes).is_err() {
         return findings.problem(
             "files",
             format!("{named} is not JSON (any more); it is kept as it is, and nothing works that needs it"),

@@ -29,6 +29,8 @@ pub(super) fn peers(findings: &mut Findings, facts: &Value) {
             findings.problem("gateway", "it says of itself that it cannot keep what is decided", remedy);
         }
         nodes(findings, facts);
+    } else if facts["configBroken"].is_string() {
+        findings.problem("gateway", "it cannot be asked as long as the configuration is broken", "repair that first");
     } else {
         findings.sentence("gateway", text(facts, "/gateway/why"));
     }
@@ -62,6 +64,12 @@ fn versions(findings: &mut Findings, facts: &Value, reachable: bool) {
 fn app(findings: &mut Findings, facts: &Value, reachable: bool) {
     let is_locked = facts.pointer("/app/running") == Some(&Value::Bool(true));
     let answers = facts.pointer("/control/ok") == Some(&Value::Bool(true));
+    for role in ["node", "operator"] {
+        if let Some(why) = facts.pointer(&format!("/control/{role}/why")).and_then(Value::as_str) {
+            let found = format!("its {role} connection: {}", visible(why));
+            findings.note("app", found, "it goes on trying; see openclaw mac-debug logs");
+        }
+    }
     match (is_locked, answers) {
         (_, true) => findings.well("app", "runs and answers"),
         (true, false) => {
@@ -133,19 +141,20 @@ fn port(findings: &mut Findings, facts: &Value, reachable: bool) {
 /// What macOS lets the app do, as it says; whoever wants more than the app has sees it here.
 fn permissions(findings: &mut Findings, facts: &Value) {
     let of = facts.pointer("/control/permissions").and_then(Value::as_object);
-    for (name, value) in of.into_iter().flatten().filter(|(_, value)| is_granted(value) == Some(false)) {
-        let _ = value;
+    for (name, _) in of.into_iter().flatten().filter(|(_, value)| is_granted(value) == Some(false)) {
         findings.note(
             "permissions",
             format!("the app does not have {}", visible(name)),
             "if it is wanted: System Settings, Privacy & Security, switch on OpenClaw there, and restart the app",
         );
     }
-    // Only an app with a bundle has a team.
-    let is_bundle = facts.pointer("/control/bundleId").is_some_and(Value::is_string);
-    if is_bundle && facts.pointer("/control/teamId").is_some_and(Value::is_null) {
+    if facts.pointer("/control/app/adHoc") == Some(&Value::Bool(true)) {
         let remedy = "sign it with a certificate: macOS forgets the permissions of an ad-hoc build with each build";
         findings.note("signing", "the app is not signed by a team (ad hoc)", remedy);
+    }
+    if facts.pointer("/control/app/translocated") == Some(&Value::Bool(true)) {
+        let remedy = "move OpenClaw.app to /Applications with the Finder and start it there: no permission lasts here";
+        findings.problem("signing", "macOS runs the app from a read-only copy (translocated)", remedy);
     }
 }
 
@@ -175,14 +184,13 @@ fn services(findings: &mut Findings, facts: &Value) {
 
 /// `openclaw.json`, what goes before it, the token, the approvals document.
 pub(super) fn settings(findings: &mut Findings, facts: &Value, place: &Place) {
-    match Config::inspect(&place.state, &place.environment) {
-        Ok(_) => findings.well("config", format!("{} is understood", text(facts, "/config"))),
-        Err(error) => findings.sentence("config", error),
+    match facts["configBroken"].as_str() {
+        None => findings.well("config", format!("{} is understood", text(facts, "/config"))),
+        Some(error) => findings.sentence("config", visible(error)),
     }
     overriding(findings, place);
-    if let Some(SharedSecret::Token(secret) | SharedSecret::Password(secret)) =
-        place.target.as_ref().ok().and_then(|target| target.config.shared_secret.as_ref())
-    {
+    let secret = Config::inspect(&place.state, &place.environment).ok().and_then(|config| config.shared_secret);
+    if let Some(SharedSecret::Token(secret) | SharedSecret::Password(secret)) = secret {
         let count = secret.expose_text().chars().count();
         let mut characters: Vec<char> = secret.expose_text().chars().collect();
         characters.sort_unstable();
@@ -195,7 +203,11 @@ pub(super) fn settings(findings: &mut Findings, facts: &Value, place: &Place) {
         }
     }
     match facts.pointer("/policy/broken").and_then(Value::as_str) {
-        Some(why) => findings.problem("policy", visible(why), "until then every command is refused"),
+        Some(why) => findings.problem(
+            "policy",
+            visible(why),
+            "repair it in an editor, or move it away: with a new one a person is asked about everything",
+        ),
         None => findings.well("policy", "the approvals document is understood"),
     }
     if facts["paused"] == true {
