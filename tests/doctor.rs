@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 use support::{
-    FakeNode, Faketime, Finished, Gateway, Options, Process, Reply, Surface, TOKEN, free_port, mode, wait_until,
+    FakeNode, Faketime, Finished, Gateway, Options, Process, Pty, Reply, Surface, TOKEN, free_port, mode, wait_until,
 };
 use support_exec::*;
 
@@ -487,4 +487,42 @@ fn a_second_program_and_options_that_lead_elsewhere() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(said.contains("services"), "{said}");
+}
+
+/// H25: on a terminal the person is asked, after everything that would be done was shown.
+#[test]
+fn sec_h25_a_repair_is_shown_and_asked_for() {
+    let machine = Machine::new();
+    machine.configured(json!({"port": machine.port, "auth": {"token": TOKEN}}));
+    let socket = machine.state().join("gateway.sock");
+    drop(UnixListener::bind(&socket).unwrap());
+    let answered = |word: &str| {
+        let mut terminal = Pty::spawn(machine.command(&["doctor", "--fix"]));
+        let shown = terminal.expect("do it? [y/N]");
+        assert!(shown.contains("gateway.sock (nobody serves it)"), "{shown}");
+        terminal.type_text(word);
+        terminal.finish().1
+    };
+    for word in ["\n", "n\n", "no\n", "x\n"] {
+        assert!(answered(word).contains("nothing was changed"), "{word:?}");
+        assert!(socket.exists());
+    }
+    answered("y\n");
+    assert!(!socket.exists());
+}
+
+/// Point 3: the version at every level.
+#[test]
+fn versions_are_told_everywhere() {
+    let machine = Machine::new();
+    for words in [&[][..], &["gateway"], &["node"], &["app"], &["mac-debug"], &["mac-debug", "status"]] {
+        let said = Process::run(machine.scratch.openclaw(&[words, &["--version", "--json"]].concat()));
+        let version = said.json();
+        assert_eq!(version["version"], env!("CARGO_PKG_VERSION"), "{words:?}");
+        assert_eq!(version["protocol"], json!({"min": 3, "max": 4}), "{words:?}");
+        assert!(version["target"].as_str().unwrap().ends_with(std::env::consts::OS), "{version}");
+        let said = Process::run(machine.scratch.openclaw(&[words, &["-V"]].concat()));
+        assert!(said.stdout.starts_with("openclaw ") && said.stdout.lines().count() == 1, "{said:?}");
+    }
+    assert!(!machine.state().exists());
 }
