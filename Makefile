@@ -3,10 +3,11 @@
 PREFIX ?= $(HOME)/.local
 BUILT = $(or $(CARGO_TARGET_DIR),target)
 OPENCLAW = $(BUILT)/release/openclaw
+SHARE = $(BUILT)/share
 CARGO = cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart install
+.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart install man completions
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +64,18 @@ audit: ## the dependency tree against README's table, and known advisories where
 restart: build ## build, put the binary in place of the one that runs as a service, start that again
 	@OPENCLAW_BIN=$(OPENCLAW) PREFIX=$(PREFIX) scripts/restart.sh
 
-install: build ## the binary into PREFIX/bin (~/.local/bin)
+man: build ## man pages, from the definitions of the flags, into target/share
+	@install -d "$(SHARE)/man/man1"
+	@$(OPENCLAW) man "$(SHARE)/man/man1"
+
+completions: build ## completions for bash, zsh and fish, from the same definitions, into target/share
+	@install -d "$(SHARE)/bash-completion/completions" "$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
+	@$(OPENCLAW) completions bash > "$(SHARE)/bash-completion/completions/openclaw"
+	@$(OPENCLAW) completions zsh > "$(SHARE)/zsh/site-functions/_openclaw"
+	@$(OPENCLAW) completions fish > "$(SHARE)/fish/vendor_completions.d/openclaw.fish"
+
+install: build man completions ## the binary into PREFIX/bin (~/.local/bin), man pages and completions into PREFIX/share
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 "$(OPENCLAW)" "$(DESTDIR)$(PREFIX)/bin/openclaw"
-	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw"
+	cp -R "$(SHARE)" "$(DESTDIR)$(PREFIX)/"
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw, and what belongs to it in $(DESTDIR)$(PREFIX)/share"

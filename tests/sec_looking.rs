@@ -21,6 +21,8 @@ const LOOKS: &[&[&str]] = &[
     &["doctor", "--json"],
     &["logs"],
     &["logs", "--role", "gateway"],
+    &["connect"],
+    &["connect", "--json", "--probe", "--timeout", "5000"],
     &["nodes"],
     &["nodes", "--json"],
     &["pair", "list"],
@@ -41,6 +43,8 @@ const LOOKS: &[&[&str]] = &[
 
 /// What would change something, and does not say what.
 const WITHOUT_OBJECT: &[&[&str]] = &[
+    // It asks the whole network, so it is tried in one of its own: tests/discover.rs.
+    &["discover", "--timeout", "1"],
     &["run"],
     &["invoke"],
     &["pair", "approve"],

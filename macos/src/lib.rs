@@ -19,6 +19,7 @@
 mod declare;
 mod block;
 mod class;
+pub mod dns_sd;
 pub mod foundation;
 pub mod library;
 mod main_thread;

@@ -12,14 +12,14 @@ use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
 use crate::sys::signal::Termination;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
 /// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "app")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "app", example = "openclaw app --ask terminal\nopenclaw app install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status

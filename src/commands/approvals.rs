@@ -8,13 +8,13 @@ use crate::limits;
 use crate::protocol::policy::{Ask, Decision, Fence, Security};
 use crate::state::approvals::change::{Change, List};
 use crate::state::{Environment, StateDir};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::Read;
 use std::process::ExitCode;
 
 /// Two things. Commands that wait for an operator's answer: list, allow-once, allow-always, deny. And the approvals
 /// document, which says what runs without a question and what never runs: get, set, allowlist, denylist, mode, fence.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "approvals",
@@ -26,7 +26,7 @@ pub struct Flags {
     verb: Verb,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Verb {
     List(Waiting),
@@ -42,8 +42,8 @@ enum Verb {
 }
 
 /// Show the commands that wait for an operator's answer (there are some when the app runs with `--ask operator`).
-#[derive(FromArgs)]
-#[argh(subcommand, name = "list")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "list", example = "openclaw mac-debug approvals list --json")]
 struct Waiting {
     /// print JSON
     #[argh(switch)]
@@ -53,7 +53,7 @@ struct Waiting {
 /// A verb that answers one waiting command.
 macro_rules! answer {
     ($(#[$about:meta])* $name:ident) => {
-        #[derive(FromArgs)]
+        #[derive(FromArgs, ArgsInfo)]
         $(#[$about])*
         struct $name {
             /// print JSON
@@ -68,17 +68,17 @@ macro_rules! answer {
 
 answer! {
     /// Let one waiting command run, this once.
-    #[argh(subcommand, name = "allow-once")]
+    #[argh(subcommand, name = "allow-once", example = "openclaw mac-debug approvals allow-once 3f2a")]
     AllowOnce
 }
 answer! {
     /// Let one waiting command run, and the same command (program, arguments, directory) from now on.
-    #[argh(subcommand, name = "allow-always")]
+    #[argh(subcommand, name = "allow-always", example = "openclaw mac-debug approvals allow-always 3f2a")]
     AllowAlways
 }
 answer! {
     /// Refuse one waiting command.
-    #[argh(subcommand, name = "deny")]
+    #[argh(subcommand, name = "deny", example = "openclaw mac-debug approvals deny 3f2a")]
     Deny
 }
 
@@ -92,7 +92,7 @@ struct Where {
 /// A verb about a document.
 macro_rules! about_document {
     ($(#[$about:meta])* $name:ident { $($member:tt)* }) => {
-        #[derive(FromArgs)]
+        #[derive(FromArgs, ArgsInfo)]
         $(#[$about])*
         struct $name {
             $($member)*
@@ -117,13 +117,13 @@ macro_rules! about_document {
 
 about_document! {
     /// Show the approvals document. Changes nothing.
-    #[argh(subcommand, name = "get")]
+    #[argh(subcommand, name = "get", example = "openclaw mac-debug approvals get")]
     Get {}
 }
 
 about_document! {
     /// Replace the whole approvals document by another one (JSON, as get --json shows under "file").
-    #[argh(subcommand, name = "set")]
+    #[argh(subcommand, name = "set", example = "openclaw mac-debug approvals set approvals.json")]
     Set {
         /// refuse if the document has another hash by now (get shows it)
         #[argh(option)]
@@ -138,14 +138,14 @@ about_document! {
 }
 
 /// Change what runs without a question.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "allowlist")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "allowlist", example = "openclaw mac-debug approvals allowlist add /usr/bin/git")]
 struct Allowlist {
     #[argh(subcommand)]
     verb: AllowlistVerb,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum AllowlistVerb {
     Add(AllowlistAdd),
@@ -171,7 +171,7 @@ about_document! {
 
 about_document! {
     /// Take a program off the allowlist.
-    #[argh(subcommand, name = "remove")]
+    #[argh(subcommand, name = "remove", example = "openclaw mac-debug approvals allowlist remove 3f2a")]
     AllowlistRemove {
         /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
@@ -183,14 +183,14 @@ about_document! {
 }
 
 /// Change what never runs, whatever else allows it.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "denylist")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "denylist", example = "openclaw mac-debug approvals denylist add /usr/bin/curl")]
 struct Denylist {
     #[argh(subcommand)]
     verb: DenylistVerb,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum DenylistVerb {
     Add(DenylistAdd),
@@ -216,7 +216,7 @@ about_document! {
 
 about_document! {
     /// Take an entry off the denylist.
-    #[argh(subcommand, name = "remove")]
+    #[argh(subcommand, name = "remove", example = "openclaw mac-debug approvals denylist remove /usr/bin/curl")]
     DenylistRemove {
         /// instead of a program: the entry's pattern for whole commands
         #[argh(option)]
@@ -233,7 +233,7 @@ about_document! {
 about_document! {
     /// Say how strict: deny = nothing runs; ask = what the allowlist names runs, for the rest a person is asked; allow =
     /// EVERYTHING runs and nobody is asked, only the denylist still refuses.
-    #[argh(subcommand, name = "mode")]
+    #[argh(subcommand, name = "mode", example = "openclaw mac-debug approvals mode ask")]
     Mode {
         /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]
@@ -247,7 +247,7 @@ about_document! {
 about_document! {
     /// Say what commands are kept from: state (the default) = openclaw's own files and sockets; workspace = also writing
     /// outside their working directory and the temporary folder; offline = also the network; none = nothing.
-    #[argh(subcommand, name = "fence")]
+    #[argh(subcommand, name = "fence", example = "openclaw mac-debug approvals fence workspace")]
     FenceLevel {
         /// for this agent only (default: *, all agents)
         #[argh(option, default = "everybody()")]

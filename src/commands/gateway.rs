@@ -6,14 +6,14 @@ use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock};
 use crate::sys::process;
 use crate::sys::signal::Termination;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run only the gateway: the WebSocket control plane, on loopback and on a Unix socket. The shared
 /// token is in gateway.auth.token of openclaw.json (or OPENCLAW_GATEWAY_TOKEN).
-#[derive(FromArgs)]
-#[argh(subcommand, name = "gateway")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "gateway", example = "openclaw gateway --port 18789")]
 pub struct Flags {
     /// run (may be left out)
     #[argh(positional)]

@@ -5,20 +5,23 @@ mod approvals;
 mod confirm;
 mod gateway;
 mod mac_debug;
+mod manual;
 mod node;
 mod service;
 mod ssh;
+mod suggest;
 mod version;
 
 use crate::state::{Environment, StateDir, StateError};
 use crate::sys::process;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// OpenClaw on this Mac: lets an agent use it, as far as you allow.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(example = "openclaw app\nopenclaw mac-debug status")]
 struct Openclaw {
     /// print the version (with --json: and commit, target and protocols); a command may stand before it
     #[argh(switch, short = 'V')]
@@ -28,7 +31,7 @@ struct Openclaw {
     command: Option<Command>,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
     Gateway(gateway::Flags),
@@ -36,11 +39,13 @@ enum Command {
     App(app::Flags),
     Bridge(BridgeFlags),
     MacDebug(mac_debug::Flags),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// PeekabooBridge host and client (not in this version).
-#[derive(FromArgs)]
-#[argh(subcommand, name = "bridge")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "bridge", example = "openclaw bridge")]
 struct BridgeFlags {}
 
 /// Exit code for wrong usage, as `sysexits` and most tools have it.
@@ -71,16 +76,22 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Err(exit) => {
             return match exit.status {
                 Ok(()) => say(&format!("{}\n", exit.output.trim_end())),
-                Err(()) => usage(&without_values(exit.output.trim_end(), &words)),
+                Err(()) => {
+                    let hint = suggest::hint(&manual::definitions(), &words, &exit.output);
+                    let hint = hint.map_or_else(String::new, |hint| format!("\n{hint}"));
+                    usage(&(without_values(exit.output.trim_end(), &words) + &hint))
+                }
             };
         }
     };
     match parsed.command {
-        None => usage("say what to do: gateway, node, app, mac-debug; `openclaw --help` tells more"),
+        None => usage("say what to do: gateway, node, app, mac-debug, completions, man; `openclaw --help` tells more"),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),
         Some(Command::Node(flags)) => node::run(flags, environment),
         Some(Command::App(flags)) => app::run(flags, environment),
         Some(Command::MacDebug(flags)) => mac_debug::run(flags, environment),
+        Some(Command::Completions(flags)) => manual::completions(&flags),
+        Some(Command::Man(flags)) => manual::man(&flags),
         Some(Command::Bridge(BridgeFlags {})) => failed("bridge", &"PeekabooBridge is not in this version"),
     }
 }

@@ -23,7 +23,7 @@ use crate::state::{Environment, StateDir, StateError, device_key, node_config};
 use crate::sys::process;
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::{BufRead, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 /// Run only the node host: it connects to a gateway (this product's or the original one) and offers
 /// this machine's commands. A gateway on another machine is reached with --ssh.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "node")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "node", example = "openclaw node --ssh me@gateway.example\nopenclaw node install")]
 pub struct Flags {
     /// run (may be left out), or what to do with it as a service: install (with the flags below), uninstall, start,
     /// stop, restart or status

@@ -3,6 +3,7 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod connect;
 pub mod doctor;
 pub mod exec_host;
 pub mod discover;
@@ -22,6 +23,7 @@ pub mod trace;
 pub mod watch;
 
 use crate::app::supervisor::{credentials, given_credentials, operator_client, remote_credential_source};
+use crate::client::attach::PortHeld;
 use crate::client::connection::EventHandler;
 use crate::client::{
     CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface, attach,
@@ -57,6 +59,8 @@ pub struct Target {
 pub enum InspectError {
     /// State on disk.
     State(StateError),
+    /// The gateway's port may be anybody's.
+    Held(PortHeld),
     /// No connection.
     Connect(ConnectError),
     /// The gateway refused, or did not answer.
@@ -75,6 +79,7 @@ impl fmt::Display for InspectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(error) => error.fmt(f),
+            Self::Held(held) => held.fmt(f),
             Self::Connect(error) => error.fmt(f),
             // A node's refusal comes wrapped twice; its own sentence and code say it all.
             Self::Call(CallError::Refused(error)) if nodes_own_words(error).is_some() => {
@@ -118,22 +123,38 @@ impl Target {
     /// # Errors
     /// The config cannot be used, or there is no secret for the other gateway.
     pub fn new(state: StateDir, environment: &Environment, other: Option<Endpoint>) -> Result<Self, InspectError> {
+        let Some(endpoint) = other else { return Self::with(state, environment, None, None) };
+        let is_ssh = matches!(endpoint, Endpoint::Ssh(_));
+        let credentials =
+            if is_ssh { remote_credential_source(&state, environment)() } else { given_credentials(environment) };
+        if credentials.token.is_none() && credentials.password.is_none() {
+            return Err(InspectError::Usage(
+                "with --url or --ssh, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD; for --ssh also gateway.remote.token in openclaw.json): the stored token belongs to this machine's own gateway".to_owned(),
+            ));
+        }
+        Self::with(state, environment, Some(endpoint), Some(credentials))
+    }
+
+    /// The same with these credentials, which may be none at all. Another gateway is shown nothing else; our own what is
+    /// stored for it, when none are given.
+    ///
+    /// # Errors
+    /// The config cannot be used, or the port may be anybody's.
+    fn with(
+        state: StateDir,
+        environment: &Environment,
+        other: Option<Endpoint>,
+        given: Option<Credentials>,
+    ) -> Result<Self, InspectError> {
         let config = Config::inspect(&state, environment)?;
         if let Some(endpoint) = other {
-            let is_ssh = matches!(endpoint, Endpoint::Ssh(_));
-            let credentials =
-                if is_ssh { remote_credential_source(&state, environment)() } else { given_credentials(environment) };
-            if credentials.token.is_none() && credentials.password.is_none() {
-                return Err(InspectError::Usage(
-                    "with --url or --ssh, set OPENCLAW_GATEWAY_TOKEN (or OPENCLAW_GATEWAY_PASSWORD; for --ssh also gateway.remote.token in openclaw.json): the stored token belongs to this machine's own gateway".to_owned(),
-                ));
-            }
             // As below: a first contact is not pinned, a pinned gateway is held to its key.
             let pins = GatewayPins::new(&state);
             let pins = pins.pinned(&endpoint.pin_name())?.is_some().then(|| Arc::new(pins));
+            let credentials = given.unwrap_or_default();
             return Ok(Self { state, config, endpoint, credentials, pins, is_other: true });
         }
-        let credentials = credentials(&config).unwrap_or_default();
+        let credentials = given.or_else(|| credentials(&config).ok()).unwrap_or_default();
         let socket = state.gateway_socket();
         if socket.symlink_metadata().is_ok() {
             return Ok(Self {
@@ -148,7 +169,7 @@ impl Target {
         let port = config.port;
         let pins = GatewayPins::new(&state);
         let pinned = attach::is_pinned(&pins, port)?;
-        attach::check(port, pinned).map_err(|held| InspectError::Usage(held.to_string()))?;
+        attach::check(port, pinned).map_err(InspectError::Held)?;
         // Looking must not create a file (row H25), so a first contact is not pinned here.
         let pins = pinned.then(|| Arc::new(pins));
         Ok(Self { endpoint: attach::on_port(port), state, config, credentials, pins, is_other: false })

@@ -115,15 +115,11 @@ impl fmt::Display for Name {
 }
 
 /// One message that asks; `recursive` for a resolver, not for neighbours.
-pub fn query(id: u16, questions: &[(&Name, Kind)], recursive: bool) -> Vec<u8> {
+pub fn query(id: u16, (name, kind): (&Name, Kind), recursive: bool) -> Vec<u8> {
     let flags = if recursive { RECURSION_BIT } else { 0 };
-    let count = u16::try_from(questions.len()).unwrap_or_default();
-    let mut bytes: Vec<u8> = [id, flags, count, 0, 0, 0].into_iter().flat_map(u16::to_be_bytes).collect();
-    for (name, kind) in questions {
-        bytes.extend(name.wire());
-        bytes.extend([*kind as u16, CLASS_INTERNET].into_iter().flat_map(u16::to_be_bytes));
-    }
-    bytes
+    let head = [id, flags, 1, 0, 0, 0].into_iter().flat_map(u16::to_be_bytes);
+    let tail = [kind as u16, CLASS_INTERNET].into_iter().flat_map(u16::to_be_bytes);
+    head.chain(name.wire()).chain(tail).collect()
 }
 
 /// Reads an answer to the question `id`; none when it is not one, or not well-formed.
@@ -249,7 +245,7 @@ mod tests {
 
     /// What a responder sends: the question again, then the records, names compressed.
     fn sample() -> Vec<u8> {
-        let mut bytes = query(7, &[(&name("_openclaw-gw._tcp.local"), Kind::Pointer)], false);
+        let mut bytes = query(7, (&name("_openclaw-gw._tcp.local"), Kind::Pointer), false);
         bytes[2] = 0x84;
         bytes[7] = 1;
         bytes[11] = 3;
@@ -283,7 +279,7 @@ mod tests {
         assert_eq!(found.records[2].data, Data::Place { host: name("studio.local"), port: 0x4965 });
         // For somebody else, or no answer at all.
         assert_eq!(answer(&sample(), 8), None);
-        assert_eq!(answer(&query(7, &[], true), 7), None);
+        assert_eq!(answer(&query(7, (&service, Kind::Text), true), 7), None);
     }
 
     #[test]

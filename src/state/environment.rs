@@ -22,6 +22,8 @@ pub struct Environment {
     pub gateway_token: Option<Secret>,
     /// `OPENCLAW_GATEWAY_PASSWORD`.
     pub gateway_password: Option<Secret>,
+    /// `OPENCLAW_WIDE_AREA_DOMAIN`: where `discover` looks, too.
+    pub wide_area_domain: Option<String>,
     /// `OPENCLAW_NODE_EXEC_HOST`: the node host checks the word.
     pub node_exec_host: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Environment {
                 // A blank secret stays one here: config refuses it with its name (A03).
                 "OPENCLAW_GATEWAY_TOKEN" => environment.gateway_token = Some(Secret::new(text(name, value)?)),
                 "OPENCLAW_GATEWAY_PASSWORD" => environment.gateway_password = Some(Secret::new(text(name, value)?)),
+                "OPENCLAW_WIDE_AREA_DOMAIN" => environment.wide_area_domain = Some(text(name, value)?),
                 "OPENCLAW_NODE_EXEC_HOST" => environment.node_exec_host = Some(text(name, value)?),
                 _ => {}
             }

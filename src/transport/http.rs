@@ -138,6 +138,9 @@ impl fmt::Display for UpgradeError {
         match self {
             Self::Refused(status) => write!(f, "the gateway refused the connection with HTTP {status}"),
             Self::NotWebSocket => f.write_str("what listens there is not a gateway"),
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+                f.write_str("what listens there says nothing; it is not a gateway, or a stuck one")
+            }
             Self::Io(error) => write!(f, "the connection broke: {error}"),
         }
     }

@@ -6,13 +6,13 @@ use crate::commands::say;
 use crate::inspect::{InspectError, Target, grants, pairing, token};
 use crate::protocol::text;
 use crate::state::{StateDir, StateError, pause};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::process::ExitCode;
 
 /// Devices that want in and surfaces that nodes offer: list, approve ID, reject ID; or link: a setup link for one new
 /// node, good once and for ten minutes (there: openclaw node --pair LINK). What it offers is approved here.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "pair")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pair", example = "openclaw mac-debug pair list\nopenclaw mac-debug pair approve 3f2a")]
 pub(super) struct Pair {
     /// with link: make it without asking
     #[argh(switch)]
@@ -30,8 +30,8 @@ pub(super) struct Pair {
 
 /// Commands that the person at the app allowed for a while (with the words `15min` or `session`): list, revoke ID, revoke
 /// all. They end with the app, too.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "grants")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "grants", example = "openclaw mac-debug grants list")]
 pub(super) struct Grants {
     /// print JSON
     #[argh(switch)]
@@ -47,8 +47,8 @@ pub(super) struct Grants {
 /// Exchange the shared token: rotate. Works where the token is in `gateway-token`, or in an openclaw.json that is still
 /// exactly what the first start wrote; any other openclaw.json is its owner's, who is told what to change there. A running
 /// gateway takes the new token at once and closes every session that the old one let in; paired devices come back.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "token")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "token", example = "openclaw mac-debug token rotate")]
 pub(super) struct Token {
     /// do it without asking
     #[argh(switch)]
@@ -63,13 +63,13 @@ pub(super) struct Token {
 
 /// Stop everything: from now on no command starts on this machine, whatever policy or a person says. What runs goes on.
 /// Holds until `resume`, also over a restart.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "pause")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "pause", example = "openclaw mac-debug pause")]
 pub(super) struct Pause {}
 
 /// Let commands start again after `pause`.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "resume")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "resume", example = "openclaw mac-debug resume")]
 pub(super) struct Resume {
     /// do it without asking
     #[argh(switch)]

@@ -4,13 +4,13 @@ use super::print;
 use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes};
 use crate::protocol::node::RunRequest;
 use crate::state::{Environment, StateDir};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::process::ExitCode;
 
 /// The nodes that the gateway knows.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "nodes")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "nodes", example = "openclaw mac-debug nodes")]
 pub(super) struct Nodes {
     /// print JSON
     #[argh(switch)]
@@ -19,7 +19,7 @@ pub(super) struct Nodes {
 
 /// Tell what would happen to a command here, without running it: how it is understood, what allows it or why nothing
 /// does, and what to do to allow it. What somebody allowed for a while (see grants) is left out.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "explain", example = "openclaw mac-debug explain --shell 'git status && cargo test'")]
 pub(super) struct Explain {
     /// name of the agent that would ask (default: none)
@@ -41,8 +41,8 @@ pub(super) struct Explain {
 
 /// Print the approvals document with which the official node host hands its commands to this machine's app: link. It
 /// contains the exec socket's token.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "exec-host")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "exec-host", example = "openclaw mac-debug exec-host link")]
 pub(super) struct ExecHost {
     /// print the document alone, as JSON
     #[argh(switch)]
@@ -54,8 +54,8 @@ pub(super) struct ExecHost {
 
 /// The log of every decision about a command on this machine: show the last ones, or verify that none was removed, altered
 /// or moved. verify exits with 1 when the log is broken.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "audit")]
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "audit", example = "openclaw mac-debug audit show --last 5")]
 pub(super) struct Audit {
     /// how many decisions to show (default: 20)
     #[argh(option, default = "20")]

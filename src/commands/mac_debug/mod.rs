@@ -1,6 +1,7 @@
 //! `openclaw mac-debug`
 
 mod changes;
+mod find;
 mod looks;
 mod observe;
 mod runs;
@@ -9,19 +10,21 @@ use super::{approvals, complain, failed, locate, say, ssh, usage};
 use crate::client::tunnel::Target as SshTarget;
 use crate::client::{CallError, Endpoint};
 use crate::inspect::{InspectError, Target};
+use crate::protocol::text;
 use crate::state::config::Config;
 use crate::state::{Environment, StateDir};
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Look at everything, and drive it: connects to the gateway over its Unix socket, without a device,
 /// asking the least rights. Looking creates and changes nothing.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "mac-debug",
+    example = "openclaw mac-debug status\nopenclaw mac-debug connect",
     note = "`run` exits with the command's exit code; 124 = it ran out of time, 125 = it could not be asked for, 126 = it was refused."
 )]
 pub struct Flags {
@@ -47,9 +50,11 @@ pub struct Flags {
     command: Command,
 }
 
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand)]
 enum Command {
+    Discover(find::Discover),
+    Connect(find::Connect),
     Status(observe::Status),
     Doctor(observe::Doctor),
     Logs(observe::Logs),
@@ -74,7 +79,7 @@ enum Command {
 pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let Flags { state_dir, url, ssh, ssh_identity, ssh_config, port, command } = flags;
     environment.gateway_port = port.or(environment.gateway_port);
-    let named = Named { url, ssh, ssh_identity, ssh_config };
+    let named = Named { url, ssh, ssh_identity, ssh_config, port: None };
     let is_run = matches!(command, Command::Run(_));
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
         Command::Pause(_)
@@ -84,6 +89,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Logs(_)
         | Command::Audit(_)
         | Command::ExecHost(_)
+        | Command::Discover(_)
             if named.is_any() =>
         {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
@@ -111,6 +117,8 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             };
             observe::trace(gateway, &flags)
         }
+        Command::Discover(flags) => find::discover(&environment, flags),
+        Command::Connect(flags) => find::connect(state, environment, named, flags),
         Command::Approvals(flags) => {
             let other = named.endpoint(&state, &environment)?;
             approvals::run(flags, approvals::Way { state, environment, other })
@@ -141,6 +149,8 @@ struct Named {
     ssh: Option<SshTarget>,
     ssh_identity: Option<PathBuf>,
     ssh_config: Option<PathBuf>,
+    /// Of the gateway behind ssh; else as configured.
+    port: Option<u16>,
 }
 
 impl Named {
@@ -149,7 +159,10 @@ impl Named {
     }
 
     fn endpoint(self, state: &StateDir, environment: &Environment) -> Result<Option<Endpoint>, InspectError> {
-        let port = if self.ssh.is_some() { Config::inspect(state, environment)?.port } else { 0 };
+        let port = match self.port {
+            None if self.ssh.is_some() => Config::inspect(state, environment)?.port,
+            port => port.unwrap_or_default(),
+        };
         let tunnel = ssh::tunnel(self.ssh, self.ssh_identity.as_deref(), self.ssh_config.as_deref(), port);
         match (self.url, tunnel.map_err(InspectError::Usage)?) {
             (Some(_), Some(_)) => Err(InspectError::Usage("say one of --url and --ssh".to_owned())),
@@ -174,6 +187,8 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         Command::Pause(_)
         | Command::Resume(_)
         | Command::Approvals(_)
+        | Command::Connect(_)
+        | Command::Discover(_)
         | Command::Grants(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
@@ -186,5 +201,19 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
 }
 
 pub(super) fn print(value: &Value, json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
-    if json { say(&format!("{value:#}\n")) } else { say(&text(value)) }
+    if json { say(&(harmless(&format!("{value:#}")) + "\n")) } else { say(&text(value)) }
+}
+
+/// JSON in which what a terminal obeys, and what a person cannot see, is escaped as JSON has it (A159). Such characters
+/// stand inside its texts only.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && text::is_hidden(character) {
+            out.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }

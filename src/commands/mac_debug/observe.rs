@@ -13,14 +13,14 @@ use crate::limits;
 use crate::state::{Environment, StateDir};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// What runs, where, in which version and how strict it is; and below each line what is wrong there and what to do.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status", example = "openclaw mac-debug status")]
 pub(super) struct Status {
     /// print JSON
@@ -29,7 +29,7 @@ pub(super) struct Status {
 }
 
 /// Check everything that usually goes wrong, and say what to do about it. Exits with 1 when there is a problem.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
     name = "doctor",
@@ -49,7 +49,7 @@ pub(super) struct Doctor {
 }
 
 /// Print the newest lines of a log.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "logs", example = "openclaw mac-debug logs --role gateway --follow")]
 pub(super) struct Logs {
     /// whose: app, gateway or node (default: app)
@@ -65,7 +65,7 @@ pub(super) struct Logs {
 
 /// Print what happens, as it happens: connections, approvals, pairing, and each command of this machine with its
 /// decision, its result and how long it took. Ends with Ctrl-C or when nobody reads any more.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "watch", example = "openclaw mac-debug watch --json")]
 pub(super) struct WatchFlags {
     /// one JSON object a line
@@ -75,7 +75,7 @@ pub(super) struct WatchFlags {
 
 /// Record what a client and the gateway say to each other, without secrets, until Ctrl-C: the client connects to the
 /// address that is printed, and everything is passed on to the gateway as it is. What commands print is recorded, too.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "trace", example = "openclaw mac-debug trace --out frames.jsonl")]
 pub(super) struct TraceFlags {
     /// file to record to; made, and readable by you only
@@ -88,7 +88,7 @@ pub(super) struct TraceFlags {
 
 /// Send an operator's requests of a recording again, with a login of your own, and print in what the answers differ.
 /// Only what looks is sent.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "replay", example = "openclaw mac-debug replay frames.jsonl")]
 pub(super) struct ReplayFlags {
     /// which connection of the recording (default: the first operator's)

@@ -5,14 +5,14 @@ use crate::commands::{complain, say};
 use crate::inspect::{InspectError, Target, run as runs};
 use crate::protocol::node::RunResult;
 use crate::sys::process;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Run a command on a node, through the whole chain: a person there may be asked first.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "run", example = "openclaw mac-debug run -- uname -a")]
 pub(super) struct Run {
     /// node by id, beginning of the id, or name (default: the only connected one that runs commands)
@@ -39,7 +39,7 @@ pub(super) struct Run {
 }
 
 /// Invoke any node command with JSON parameters.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "invoke", example = "openclaw mac-debug invoke system.which '{{\"bins\":[\"git\"]}}'")]
 pub(super) struct Invoke {
     /// node by id, beginning of the id, or name (default: the only connected one that has it)

@@ -33,6 +33,7 @@ use crate::protocol::text;
 use crate::sys::process;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::thread;
 use std::time::Duration;
 
@@ -91,9 +92,8 @@ impl Found {
         }
     }
 
-    /// Takes what concerns our service; true when an instance is new.
-    fn hear(&mut self, answer: Answer) -> bool {
-        let known = self.instances.len();
+    /// Takes what concerns our service.
+    fn hear(&mut self, answer: Answer) {
         for record in answer.records {
             match record.data {
                 Data::Pointer(instance) if record.name.is(&self.service) => drop(self.entry(&instance)),
@@ -106,12 +106,11 @@ impl Found {
                 }
             }
         }
-        self.instances.len() > known
     }
 
-    /// What is still to be asked of them.
-    fn missing(&self) -> impl Iterator<Item = (&Name, Kind)> {
-        self.instances.iter().flat_map(|instance| {
+    /// What is still to be asked of them, those before `first` left out.
+    fn missing(&self, first: usize) -> impl Iterator<Item = (&Name, Kind)> {
+        self.instances.iter().skip(first).flat_map(|instance| {
             let text = instance.texts.is_none().then_some((&instance.name, Kind::Text));
             text.into_iter().chain(instance.place.is_none().then_some((&instance.name, Kind::Place)))
         })
@@ -192,19 +191,52 @@ fn gateway(instance: &Instance, wide_domain: Option<&str>, host: &str) -> Value 
     row
 }
 
-/// How to have a look at a row's gateway, if what it says of itself can be an address.
-pub fn way_to(row: &Value) -> Option<String> {
-    let number = |name: &str| row.get(name).and_then(Value::as_u64);
-    let port = number("gatewayPort").or(number("servicePort"))?;
+/// How to get to a gateway that was found. Whoever goes there has named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A port of this machine.
+    Here(u16),
+    /// By ssh, to that port over there.
+    Ssh(Target, u16),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(port) => write!(f, "openclaw mac-debug connect --url ws://127.0.0.1:{port}"),
+            Self::Ssh(target, port) => write!(f, "openclaw mac-debug --ssh {target} --port {port} connect"),
+        }
+    }
+}
+
+/// The way to a row's gateway, if what it says of itself can be an address.
+pub fn way_to(row: &Value) -> Option<Way> {
+    let number = |name: &str| row.get(name).and_then(Value::as_u64).and_then(|number| u16::try_from(number).ok());
+    let port = number("gatewayPort").or(number("servicePort")).filter(|port| *port != 0)?;
     if row["isLocal"] == true {
-        return Some(format!("openclaw mac-debug connect --url ws://127.0.0.1:{port}"));
+        return Some(Way::Here(port));
     }
     let host = ["lanHost", "tailnetDns", "serviceHost"].into_iter().find_map(|name| row.get(name)?.as_str())?;
-    let ssh = number("sshPort").filter(|port| *port != u64::from(SSH_PORT));
+    let ssh = number("sshPort").filter(|port| *port != SSH_PORT);
     let target = ssh.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    // Its letters are harmless in a shell, then.
-    let target = target.parse::<Target>().ok()?;
-    Some(format!("openclaw mac-debug --ssh {target} --port {port} connect"))
+    // Its letters are harmless in a shell and in ssh's arguments, then.
+    target.parse().ok().map(|target| Way::Ssh(target, port))
+}
+
+/// The way to the one gateway that has this name for people or this stable id.
+///
+/// # Errors
+/// A sentence: none has it, or several, or it does not tell where it is.
+pub fn way_to_named(found: &Value, name: &str) -> Result<Way, String> {
+    let rows: Vec<&Value> = found["gateways"].as_array().into_iter().flatten().collect();
+    let is_it = |row: &&&Value| {
+        row["displayName"].as_str().is_some_and(|shown| shown.eq_ignore_ascii_case(name)) || row["stableID"] == name
+    };
+    match rows.iter().filter(is_it).collect::<Vec<_>>().as_slice() {
+        [row] => way_to(row).ok_or_else(|| "that gateway does not tell where it is".to_owned()),
+        [] => Err(format!("no gateway of that name was found ({} others); see `mac-debug discover`", rows.len())),
+        _ => Err("several gateways have that name; say the stableID that `mac-debug discover` shows".to_owned()),
+    }
 }
 
 /// The same for a person.
@@ -226,7 +258,7 @@ pub fn text(found: &Value) -> String {
                 lines.push(vec![format!("  {name}"), shown(row, member).into_owned()]);
             }
         }
-        lines.extend(way_to(row).map(|way| vec!["  look".to_owned(), way]));
+        lines.extend(way_to(row).map(|way| vec!["  look".to_owned(), way.to_string()]));
         out.push_str(table(&["", ""], &lines).split_once('\n').map_or("", |(_, rows)| rows));
     }
     out

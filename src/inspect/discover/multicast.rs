@@ -26,29 +26,29 @@ fn browse_until(found: &mut Found, start: Instant, window: Duration) -> io::Resu
     let id = u16::from_be_bytes(random::bytes());
     let sockets = sockets()?;
     let service = found.service.clone();
-    ask(&sockets, id, &[(&service, Kind::Pointer)])?;
+    ask(&sockets, id, (&service, Kind::Pointer))?;
     let mut again = Some(start + window / 2);
     let mut datagram = [0; limits::DNS_BYTES];
     while start.elapsed() < window {
         let waiting: Vec<_> = sockets.iter().map(|socket| (socket.as_fd(), Interest::Readable)).collect();
         let ready = poll::wait(&waiting, Some(again.unwrap_or(start + window)))?;
-        let mut news = false;
+        // One that is new is asked at once.
+        let mut first = found.instances.len();
         for (socket, _) in sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
             // One that fails has nothing to say; the poll has the time.
             let Ok((count, from)) = socket.recv_from(&mut datagram) else { continue };
             let answer = datagram.get(..count).filter(|_| from.port() == GROUP.1);
-            news |= answer.and_then(|answer| dns::answer(answer, id)).is_some_and(|answer| found.hear(answer));
+            if let Some(answer) = answer.and_then(|answer| dns::answer(answer, id)) {
+                found.hear(answer);
+            }
         }
         // A datagram may get lost, so everything is asked twice.
-        let repeat = again.is_some_and(|again| Instant::now() >= again);
-        if repeat {
-            again = None;
-            let _ = ask(&sockets, id, &[(&service, Kind::Pointer)]);
+        if again.is_some_and(|again| Instant::now() >= again) {
+            (again, first) = (None, 0);
+            let _ = ask(&sockets, id, (&service, Kind::Pointer));
         }
-        if news || repeat {
-            for question in found.missing() {
-                let _ = ask(&sockets, id, &[question]);
-            }
+        for question in found.missing(first) {
+            let _ = ask(&sockets, id, question);
         }
     }
     Ok(())
@@ -67,8 +67,8 @@ fn sockets() -> io::Result<Vec<UdpSocket>> {
 }
 
 /// Fails when none takes it.
-fn ask(sockets: &[UdpSocket], id: u16, questions: &[(&Name, Kind)]) -> io::Result<()> {
-    let query = dns::query(id, questions, false);
+fn ask(sockets: &[UdpSocket], id: u16, question: (&Name, Kind)) -> io::Result<()> {
+    let query = dns::query(id, question, false);
     let mut last = Err(io::Error::other("no network interface is up"));
     for socket in sockets {
         match socket.send_to(&query, GROUP) {

@@ -25,7 +25,7 @@ pub fn ask(found: &mut Found, window: Duration) -> Result<(), String> {
         match one(server, &service, Kind::Pointer, deadline) {
             Ok(answer) => {
                 found.hear(answer);
-                for (name, kind) in found.missing().map(|(name, kind)| (name.clone(), kind)).collect::<Vec<_>>() {
+                for (name, kind) in found.missing(0).map(|(name, kind)| (name.clone(), kind)).collect::<Vec<_>>() {
                     // What is not told is left out.
                     one(server, &name, kind, deadline).map(|answer| found.hear(answer)).ok();
                 }
@@ -51,7 +51,7 @@ fn one(server: IpAddr, name: &Name, kind: Kind, deadline: Instant) -> Result<Ans
         let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect((server, PORT))?;
-        socket.send(&dns::query(id, &[(name, kind)], true))?;
+        socket.send(&dns::query(id, (name, kind), true))?;
         Ok::<_, std::io::Error>(socket)
     };
     let socket = asked().map_err(|error| error.to_string())?;
