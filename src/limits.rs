@@ -461,6 +461,8 @@ pub const REPLAY_DIFFERENCES: usize = 20;
 pub const WATCH_EVENTS: usize = 1_024;
 /// How often `mac-debug watch` and `logs --follow` look at files and waiting approvals. ours
 pub const WATCH_GLANCE: Duration = Duration::from_millis(500);
+/// Pause between its attempts to reach a gateway that is away. ours
+pub const WATCH_RETRY: Duration = Duration::from_secs(5);
 /// Bytes of the newest end of a log file that `mac-debug logs` and `watch` read at once. ours
 pub const LOG_TAIL_BYTES: u64 = 1024 * 1024;
 /// Two clocks that differ by more refuse each other's signatures. spec: gateway §3 "Device identity"

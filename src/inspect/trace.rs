@@ -96,12 +96,15 @@ impl Trace {
                 continue;
             }
             number += 1;
-            let (open, gateway, recorder) = (Arc::clone(&open), self.gateway.clone(), Arc::clone(&self.recorder));
+            let (place, gateway, recorder) = (Arc::clone(&open), self.gateway.clone(), Arc::clone(&self.recorder));
             let work = move || {
                 relay(client, &gateway, &recorder, number);
-                open.fetch_sub(1, Ordering::SeqCst);
+                place.fetch_sub(1, Ordering::SeqCst);
             };
-            thread::Builder::new().name("relay".into()).spawn(work)?;
+            if let Err(error) = thread::Builder::new().name("relay".into()).spawn(work) {
+                open.fetch_sub(1, Ordering::SeqCst);
+                crate::log!("trace", "no thread for a connection: {error}");
+            }
         }
         Ok(())
     }

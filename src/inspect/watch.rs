@@ -36,6 +36,7 @@ pub struct Watch {
     /// Decisions whose end is still to come, by number.
     running: BTreeMap<u64, Value>,
     told_away: bool,
+    next_try: Instant,
 }
 
 impl Watch {
@@ -52,6 +53,7 @@ impl Watch {
             waiting: None,
             running: BTreeMap::new(),
             told_away: false,
+            next_try: Instant::now(),
         }
     }
 
@@ -82,6 +84,10 @@ impl Watch {
             out.push(happened("gateway", json!({"connected": false, "why": ended.reason})));
             (self.connection, self.present, self.waiting) = (None, None, None);
         }
+        if Instant::now() < self.next_try {
+            return;
+        }
+        self.next_try = Instant::now() + limits::WATCH_RETRY;
         let (sender, lost) = (self.heard.0.clone(), Arc::clone(&self.lost));
         let hear: EventHandler = Box::new(move |_, name, payload| {
             let payload = serde_json::from_str(payload.map_or("null", RawValue::get)).unwrap_or_default();
@@ -228,8 +234,27 @@ pub fn text(happening: &Happening) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        out.push_str(&format!(" {name}={}", text::visible(&value)));
+        out.push_str(&format!(" {}={}", text::visible(name), text::visible(&value)));
     }
     out.push('\n');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A159: one happening is one line, whatever is in it.
+    #[test]
+    fn sec_a159_a_happening_is_one_visible_line() {
+        let nasty = "a\u{1b}[2J\n\u{202e}b c";
+        let happening = json!({"time": "t", "kind": "exec", nasty: 1, "command": nasty, "decision": "denied",
+            "refusal": {"message": nasty}, "list": [nasty]});
+        let line = text(&happening);
+        assert!(line.starts_with("t exec           decision=denied "), "{line}");
+        assert_eq!(
+            line.find(|character: char| character.is_control() || character == '\u{202e}'),
+            Some(line.len() - 1)
+        );
+    }
 }

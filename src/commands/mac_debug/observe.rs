@@ -11,13 +11,16 @@ use crate::inspect::watch::{self, Watch};
 use crate::inspect::{InspectError, Target, doctor, replay, status};
 use crate::limits;
 use crate::state::{Environment, StateDir};
+use crate::sys::poll::{Gone, wait_gone};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use argh::{ArgsInfo, FromArgs};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What runs, where, in which version and how strict it is; and below each line what is wrong there and what to do.
 #[derive(FromArgs, ArgsInfo)]
@@ -158,10 +161,15 @@ pub(super) fn watch(target: Target, flags: &WatchFlags) -> ExitCode {
     }
 }
 
-/// False once nobody reads.
-fn pass_on(lines: impl Iterator<Item = String>) -> bool {
+/// False once nobody reads, also if there was nothing to say.
+fn pass_on(mut lines: impl Iterator<Item = String>) -> bool {
     let mut out = std::io::stdout().lock();
-    lines.into_iter().all(|line| out.write_all(line.as_bytes()).is_ok()) && out.flush().is_ok()
+    let has_left =
+        |never: Wake| wait_gone(out.as_fd(), &never, Some(Instant::now())).is_ok_and(|gone| gone == Gone::Peer);
+    if Wake::new().is_ok_and(has_left) {
+        return false;
+    }
+    lines.all(|line| out.write_all(line.as_bytes()).is_ok()) && out.flush().is_ok()
 }
 
 pub(super) fn trace(gateway: Endpoint, flags: &TraceFlags) -> Result<ExitCode, InspectError> {
