@@ -117,6 +117,9 @@ fn a_log_is_found_cut_and_followed() {
     let gateways = scratch.mac_debug(&["logs", "--role", "gateway", "--lines", "2"]).stdout;
     assert_eq!(gateways, "gateway: line 196\ngateway: line 198\n");
     assert_eq!(scratch.mac_debug(&["logs", "--role", "node"]).code, Some(1));
+    // What a service manager caught of it, too.
+    write_private(&scratch.state().join("logs/node-stdout.log"), b"thread panicked\n");
+    assert_eq!(scratch.mac_debug(&["logs", "--role", "node"]).stdout, "thread panicked\n");
     assert_eq!(scratch.mac_debug(&["logs", "--role", "cat"]).code, Some(2));
 
     let follow = Process::spawn(scratch.mac_debug_command(&["logs", "--follow", "--lines", "1"]));

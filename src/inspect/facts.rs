@@ -45,7 +45,7 @@ pub fn facts(place: &Place) -> Value {
         "port": port,
         "auth": config.as_ref().ok().and_then(|config| config.shared_secret.as_ref()).map(SharedSecret::kind),
         "app": holder(&state.app_lock()),
-        "control": match &app {
+        "appStatus": match &app {
             Ok(answer) => answer.clone(),
             Err(why) => json!({"ok": false, "why": why}),
         },

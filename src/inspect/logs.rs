@@ -35,7 +35,8 @@ impl FromStr for Part {
 
 /// The log of one part.
 pub struct Log {
-    tail: Tail,
+    /// What launchd wrote down of crashes, and the log itself.
+    tails: Vec<Tail>,
     /// Only lines that begin so.
     prefix: &'static str,
 }
@@ -54,8 +55,10 @@ impl Log {
             Part::Gateway if own.exists() => (Role::App, own, ""),
             Part::Gateway => (Role::App, log_file(state, Role::App), "gateway: "),
         };
-        if path.exists() {
-            return Ok(Self { tail: Tail::from_before(path), prefix });
+        let output = path.with_file_name(format!("{}-stdout.log", role.word()));
+        let found: Vec<PathBuf> = [output, path.clone()].into_iter().filter(|path| path.exists()).collect();
+        if !found.is_empty() {
+            return Ok(Self { tails: found.into_iter().map(Tail::from_before).collect(), prefix });
         }
         Err(InspectError::App(elsewhere(state, environment, role, path)))
     }
@@ -65,9 +68,13 @@ impl Log {
     /// # Errors
     /// The file cannot be read.
     pub fn lines(&mut self) -> Result<Vec<String>, InspectError> {
-        let lines = self.tail.lines().map_err(|error| InspectError::App(format!("the log cannot be read: {error}")))?;
-        let ours = lines.iter().filter(|line| line.starts_with(self.prefix));
-        Ok(ours.map(|line| text::visible(text::prefix(line, limits::LOG_LINE_BYTES))).collect())
+        let mut out = Vec::new();
+        for tail in &mut self.tails {
+            let lines = tail.lines().map_err(|error| InspectError::App(format!("the log cannot be read: {error}")))?;
+            let ours = lines.iter().filter(|line| line.starts_with(self.prefix));
+            out.extend(ours.map(|line| text::visible(text::prefix(line, limits::LOG_LINE_BYTES))));
+        }
+        Ok(out)
     }
 }
 

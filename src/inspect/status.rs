@@ -52,6 +52,10 @@ impl Lines<'_> {
     /// One line, and what the checks of these names have found below it.
     fn line(&mut self, name: &str, text: &str, checks: &[&'static str]) {
         self.out.push_str(&format!("{name:<10} {text}\n"));
+        self.below(checks);
+    }
+
+    fn below(&mut self, checks: &[&'static str]) {
         self.told.extend(checks);
         self.problems(|check| checks.contains(&check));
     }
@@ -77,7 +81,7 @@ pub fn text(status: &Value) -> String {
     let mut lines = Lines { status, out: String::new(), told: Vec::new() };
     lines.line("state", &lines.text("/stateDir"), &["state", "files", "disk", "clock", "marker"]);
     lines.line("version", &versions(&lines), &["version"]);
-    lines.line("app", &app(&lines), &["app"]);
+    app(&mut lines);
     gateway(&mut lines);
     let nodes: Vec<String> = lines.rows("/nodes").map(node).collect();
     if lines.has("/nodes") {
@@ -107,8 +111,8 @@ pub fn text(status: &Value) -> String {
     if !permissions.is_empty() {
         lines.line("macos", &permissions, &["permissions", "signing"]);
     }
-    if lines.has("/control/bridge") {
-        lines.line("bridge", &lines.text("/control/bridge"), &[]);
+    if lines.has("/appStatus/bridge") {
+        lines.line("bridge", &lines.text("/appStatus/bridge"), &[]);
     }
     let sockets: Vec<String> = lines.rows("/sockets").filter(|row| row["present"] == true).map(socket).collect();
     if !sockets.is_empty() {
@@ -133,22 +137,39 @@ fn versions(lines: &Lines<'_>) -> String {
     out
 }
 
-fn app(lines: &Lines<'_>) -> String {
-    let mut out = lines.running("/app");
-    for (pointer, name) in [("mode", "mode"), ("app/bundleId", "bundle"), ("app/teamId", "team"), ("held", "held:")] {
-        if lines.has(&format!("/control/{pointer}")) {
-            out.push_str(&format!("; {name} {}", lines.text(&format!("/control/{pointer}"))));
+/// Whether it runs, and below what it says of itself.
+fn app(lines: &mut Lines<'_>) {
+    lines.line("app", &lines.running("/app"), &[]);
+    let mut said = Vec::new();
+    for (member, name) in [("app/bundleId", "bundle"), ("app/teamId", "team"), ("mode", "gateway")] {
+        if lines.has(&format!("/appStatus/{member}")) {
+            said.push(format!("{name} {}", lines.text(&format!("/appStatus/{member}"))));
         }
     }
     for role in ["node", "operator"] {
-        if let Some(is) = lines.status.pointer(&format!("/control/{role}/connected")).and_then(Value::as_bool) {
-            out.push_str(&format!("; {role} {}connected", if is { "" } else { "not " }));
+        if let Some(is) = lines.status.pointer(&format!("/appStatus/{role}/connected")).and_then(Value::as_bool) {
+            said.push(format!("{role} {}connected", if is { "" } else { "not " }));
         }
     }
-    if let Some(count) = lines.status.pointer("/control/pendingPrompts").and_then(Value::as_u64).filter(|n| *n > 0) {
-        out.push_str(&format!("; {count} prompts wait for an answer"));
+    if !said.is_empty() {
+        lines.line("", &said.join("; "), &[]);
     }
-    out
+    if lines.has("/appStatus/attachOnly") {
+        let text = format!("attach-only ({}): it starts no gateway", lines.text("/appStatus/attachOnly"));
+        lines.line("", &text, &[]);
+    }
+    if lines.has("/appStatus/held") {
+        lines.line("", &format!("shows no prompt now: {}", lines.text("/appStatus/held")), &[]);
+    }
+    for (member, what) in
+        [("pendingPrompts", "questions that wait for you"), ("pendingPairing", "pairing requests that wait for you")]
+    {
+        let count = lines.status.pointer(&format!("/appStatus/{member}")).and_then(Value::as_u64);
+        if let Some(count) = count.filter(|count| *count > 0) {
+            lines.line("", &format!("{what}: {count}"), &[]);
+        }
+    }
+    lines.below(&["app"]);
 }
 
 fn gateway(lines: &mut Lines<'_>) {
@@ -197,7 +218,7 @@ fn node(row: &Value) -> String {
 
 /// `accessibility yes, screenRecording NO`
 fn permissions(lines: &Lines<'_>) -> String {
-    let of = lines.status.pointer("/control/permissions").and_then(Value::as_object);
+    let of = lines.status.pointer("/appStatus/permissions").and_then(Value::as_object);
     let word = |(name, value): (&String, &Value)| {
         let name = crate::protocol::text::visible(name);
         let is = match doctor::is_granted(value) {

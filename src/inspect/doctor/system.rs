@@ -63,9 +63,9 @@ fn versions(findings: &mut Findings, facts: &Value, reachable: bool) {
 
 fn app(findings: &mut Findings, facts: &Value, reachable: bool) {
     let is_locked = facts.pointer("/app/running") == Some(&Value::Bool(true));
-    let answers = facts.pointer("/control/ok") == Some(&Value::Bool(true));
+    let answers = facts.pointer("/appStatus/ok") == Some(&Value::Bool(true));
     for role in ["node", "operator"] {
-        if let Some(why) = facts.pointer(&format!("/control/{role}/why")).and_then(Value::as_str) {
+        if let Some(why) = facts.pointer(&format!("/appStatus/{role}/why")).and_then(Value::as_str) {
             let found = format!("its {role} connection: {}", visible(why));
             findings.note("app", found, "it goes on trying; see openclaw mac-debug logs");
         }
@@ -73,7 +73,7 @@ fn app(findings: &mut Findings, facts: &Value, reachable: bool) {
     match (is_locked, answers) {
         (_, true) => findings.well("app", "runs and answers"),
         (true, false) => {
-            let found = format!("the app runs and does not answer: {}", text(facts, "/control/why"));
+            let found = format!("the app runs and does not answer: {}", text(facts, "/appStatus/why"));
             findings.problem("app", found, "wait a moment; if it stays so, restart it and keep its log");
         }
         (false, false) if reachable => {
@@ -140,7 +140,7 @@ fn port(findings: &mut Findings, facts: &Value, reachable: bool) {
 
 /// What macOS lets the app do, as it says; whoever wants more than the app has sees it here.
 fn permissions(findings: &mut Findings, facts: &Value) {
-    let of = facts.pointer("/control/permissions").and_then(Value::as_object);
+    let of = facts.pointer("/appStatus/permissions").and_then(Value::as_object);
     for (name, _) in of.into_iter().flatten().filter(|(_, value)| is_granted(value) == Some(false)) {
         findings.note(
             "permissions",
@@ -148,11 +148,11 @@ fn permissions(findings: &mut Findings, facts: &Value) {
             "if it is wanted: System Settings, Privacy & Security, switch on OpenClaw there, and restart the app",
         );
     }
-    if facts.pointer("/control/app/adHoc") == Some(&Value::Bool(true)) {
+    if facts.pointer("/appStatus/app/adHoc") == Some(&Value::Bool(true)) {
         let remedy = "sign it with a certificate: macOS forgets the permissions of an ad-hoc build with each build";
         findings.note("signing", "the app is not signed by a team (ad hoc)", remedy);
     }
-    if facts.pointer("/control/app/translocated") == Some(&Value::Bool(true)) {
+    if facts.pointer("/appStatus/app/translocated") == Some(&Value::Bool(true)) {
         let remedy = "move OpenClaw.app to /Applications with the Finder and start it there: no permission lasts here";
         findings.problem("signing", "macOS runs the app from a read-only copy (translocated)", remedy);
     }
