@@ -181,8 +181,9 @@ fn on_stream(
     let judged = answer
         .map_err(ConnectError::from_refusal)
         .and_then(|payload| {
+            let hello = read_hello(endpoint, options.role, &payload, proven)?;
             (watch.on_step)(Step::Answered(&payload));
-            read_hello(endpoint, options.role, &payload, proven)
+            Ok(hello)
         })
         .and_then(|hello| {
             pin(options, &endpoint.pin_name(), pinned.is_some(), hello.gateway_key.as_deref())?;

@@ -256,7 +256,7 @@ fn closing(command: &CommandInfoWithArgs, [codes, examples, notes]: [&str; 3]) -
         let _ = write!(out, "{examples}.nf\n{}\n.fi\n", lines.collect::<Vec<_>>().join("\n"));
     }
     for note in command.notes {
-        let _ = write!(out, "{notes}{}\n", roff(note));
+        let _ = writeln!(out, "{notes}{}", roff(note));
     }
     out
 }

@@ -204,8 +204,9 @@ fn without_tokens(mut hello: Value) -> Value {
 /// # Errors
 /// What was asked for cannot be tried; whatever goes wrong in trying is an answer.
 pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Result<(Value, Class), InspectError> {
+    let role = check.role;
     let mut report = json!({
-        "role": check.role.word(),
+        "role": role.word(),
         "clientId": check.client.id,
         "clientMode": check.client.mode,
         "scopes": check.scopes,
@@ -213,13 +214,14 @@ pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Resu
         "mode": Value::Null,
     });
     let mut journey = Journey::new();
+    let asked = check.scopes.clone();
     let result = match target(state, environment, &check) {
         Ok((target, mode)) => {
-            report["url"] = target.endpoint.to_string().into();
-            report["mode"] = mode.into();
+            let pinned = GatewayPins::new(&target.state).pinned(&target.endpoint.pin_name())?;
+            let place = target.endpoint.to_string();
+            add(&mut report, json!({"url": place, "mode": mode, "pinnedKey": pinned}));
             let secrets = [&target.credentials.token, &target.credentials.password];
             journey.has_secret = secrets.into_iter().any(Option::is_some);
-            report["pinnedKey"] = GatewayPins::new(&target.state).pinned(&target.endpoint.pin_name())?.into();
             try_it(&target, check, &mut journey)
         }
         Err(InspectError::Usage(what)) => return Err(InspectError::Usage(what)),
@@ -230,36 +232,49 @@ pub fn connect(state: StateDir, environment: &Environment, check: Check) -> Resu
         Ok(_) => Class::Ok,
         // An operator whose secret does not count is asked for a device instead.
         Err(InspectError::Connect(ConnectError::Refused(error)))
-            if report["role"] == Role::Operator.word() && error.detail_code() == "DEVICE_IDENTITY_REQUIRED" =>
+            if role == Role::Operator && error.detail_code() == "DEVICE_IDENTITY_REQUIRED" =>
         {
             Class::Credentials
         }
         Err(error) => Class::of(error),
     };
-    report["steps"] = journey.steps(result.is_ok()).into();
-    report["totalMs"] = millis(journey.began.elapsed()).into();
-    report["attempts"] = journey.attempts.into();
-    report["gatewayKey"] = journey.key.clone().into();
-    report["clockSkewMs"] = journey.clock_skew_ms.into();
-    report["warnings"] = warnings(&report, &journey).into();
-    report["class"] = class.word().into();
-    report["status"] = if class == Class::Ok { "ok" } else { "error" }.into();
-    match result {
-        Ok(health) => report["health"] = health,
-        Err(error) => {
-            report["error"] = error.to_string().into();
-            if let InspectError::Connect(ConnectError::Refused(refusal)) = error {
-                report["refusal"] = json!(refusal);
-            }
-        }
-    }
-    if class == Class::Trouble && report.get("error").is_none() {
-        report["error"] = "the gateway says that it is not well".into();
-    }
+    add(
+        &mut report,
+        json!({
+            "status": if class == Class::Ok { "ok" } else { "error" },
+            "class": class.word(),
+            "steps": journey.steps(result.is_ok()),
+            "totalMs": millis(journey.began.elapsed()),
+            "attempts": journey.attempts,
+            "gatewayKey": journey.key,
+            "clockSkewMs": journey.clock_skew_ms,
+            "warnings": warnings(&asked, &journey),
+        }),
+    );
+    add(&mut report, outcome(result, class));
     if let Some(hello) = journey.hello {
-        report["snapshot"] = hello;
+        add(&mut report, json!({"snapshot": hello}));
     }
     Ok((report, class))
+}
+
+/// How it ended.
+fn outcome(result: Result<Value, InspectError>, class: Class) -> Value {
+    match result {
+        Ok(health) if class == Class::Ok => json!({"health": health}),
+        Ok(health) => json!({"health": health, "error": "the gateway says that it is not well"}),
+        Err(InspectError::Connect(ConnectError::Refused(refusal))) => {
+            json!({"refusal": refusal, "error": ConnectError::Refused(refusal).to_string()})
+        }
+        Err(error) => json!({"error": error.to_string()}),
+    }
+}
+
+/// Adds the members of one object to another one.
+fn add(to: &mut Value, members: Value) {
+    if let (Value::Object(to), Value::Object(members)) = (to, members) {
+        to.extend(members);
+    }
 }
 
 /// The gateway and what may be shown to it: what is stored belongs to the gateway that it is stored for (A30).
@@ -309,7 +324,7 @@ fn try_it(target: &Target, check: Check, journey: &mut Journey) -> Result<Value,
 }
 
 /// What works and still deserves a word.
-fn warnings(report: &Value, journey: &Journey) -> Vec<String> {
+fn warnings(asked: &[String], journey: &Journey) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(skew) = journey.clock_skew_ms.filter(|skew| skew.unsigned_abs() > CLOCK_SKEW_MS) {
         let (seconds, side) = (skew.unsigned_abs() / 1_000, if skew > 0 { "ahead of" } else { "behind" });
@@ -317,18 +332,10 @@ fn warnings(report: &Value, journey: &Journey) -> Vec<String> {
             "the gateway's clock is {seconds} s {side} this machine's; past 120 s devices are refused: set both clocks"
         ));
     }
-    let names = |value: Option<&Value>| -> Vec<String> {
-        value
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect()
-    };
     if let Some(hello) = &journey.hello {
-        let granted = names(hello.pointer("/auth/scopes"));
-        let missing = names(report.get("scopes"));
-        let missing: Vec<_> = missing.iter().filter(|scope| !granted.contains(scope)).map(String::as_str).collect();
+        let granted = hello.pointer("/auth/scopes").and_then(Value::as_array);
+        let is_granted = |scope: &&String| granted.is_some_and(|granted| granted.contains(&json!(scope)));
+        let missing: Vec<_> = asked.iter().filter(|scope| !is_granted(scope)).map(String::as_str).collect();
         if !missing.is_empty() {
             warnings.push(format!(
                 "not granted: {}. Without a device, a gateway grants scopes to the client id cli in mode cli only",

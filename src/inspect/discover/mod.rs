@@ -137,7 +137,7 @@ pub fn discover(search: &Search) -> Result<Value, String> {
     for (found, wide_domain) in [(Some(near), None), (wide, domain.as_deref())] {
         for instance in found.into_iter().flat_map(|found| found.instances) {
             let row = gateway(&instance, wide_domain, &host);
-            if search.include_local || row["isLocal"] != true {
+            if search.include_local || row.get("isLocal") != Some(&Value::Bool(true)) {
                 let name = shown(&row, "displayName").to_lowercase();
                 gateways.entry((name, shown(&row, "stableID").into_owned())).or_insert(row);
             }
