@@ -15,7 +15,7 @@ help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the release binary
-	$(CARGO) build --release --locked
+	OPENCLAW_COMMIT=$$(git describe --always --dirty 2>/dev/null || true) $(CARGO) build --release --locked
 
 # On a Linux desktop that has the AppKit-compatible library the app asks in a panel, else on this terminal.
 SCREEN = $(and $(DISPLAY),$(shell PATH=$$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep -o -m1 libgnustep-gui.so.0.29))

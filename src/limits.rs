@@ -526,3 +526,28 @@ pub const INSPECTION_MS_MAX: u64 = 600_000;
 pub const NAME_SERVERS: usize = 3;
 /// How long one of them may take. ours, half of resolv.conf(5)'s
 pub const NAME_SERVER_WAIT: Duration = Duration::from_millis(2_500);
+
+// ---- mac-debug watch, trace, logs ----
+
+/// Bytes of a recording of `mac-debug trace`. ours
+pub const TRACE_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Connections that one trace relays at the same time. ours
+pub const TRACE_CONNECTIONS: usize = 16;
+/// How long a relayed peer may take nothing. as a slow consumer of the gateway
+pub const TRACE_STALL: Duration = Duration::from_secs(25);
+/// Bytes of one line of a recording: a frame, and what is written around it. ours
+pub const TRACE_LINE_BYTES: u64 = 2 * FRAME_BYTES as u64;
+/// Differences that `mac-debug replay` shows of one answer. ours
+pub const REPLAY_DIFFERENCES: usize = 20;
+/// Events that wait until `mac-debug watch` has printed those before them. ours
+pub const WATCH_EVENTS: usize = 1_024;
+/// How often `mac-debug watch` and `logs --follow` look at files and waiting approvals. ours
+pub const WATCH_GLANCE: Duration = Duration::from_millis(500);
+/// Pause between its attempts to reach a gateway that is away. ours
+pub const WATCH_RETRY: Duration = Duration::from_secs(5);
+/// Bytes of the newest end of a log file that `mac-debug logs` and `watch` read at once. ours
+pub const LOG_TAIL_BYTES: u64 = 1024 * 1024;
+/// Less free space than this is a disk that is about to be full. ours
+pub const DISK_FREE_BYTES: u64 = 16 * 1024 * 1024;
+/// A shared secret with fewer characters can be guessed. ours; the one that we make has 48 or more
+pub const STRONG_SECRET_CHARS: usize = 24;

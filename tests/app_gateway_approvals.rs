@@ -231,7 +231,7 @@ fn a_pause_keeps_the_question_for_later() {
     let asked = ask(&mut agent, request("r", &["ls"]));
     terminal.watch(QUIET);
     assert_eq!(prompts(&terminal), 0, "{}", terminal.screen());
-    assert_eq!(scratch.mac_debug(&["resume"]).code, Some(0));
+    assert_eq!(scratch.mac_debug(&["resume", "--yes"]).code, Some(0));
     prompt(&mut terminal);
     terminal.type_text("deny\n");
     assert_eq!(decision(&mut terminal, &mut agent, &asked), "deny");

@@ -37,7 +37,7 @@ fn given(mut command: Command, token: &str) -> Command {
 }
 
 fn link(gateway: &Gateway) -> String {
-    let made = Process::run(gateway.mac_debug(&["pair", "link"]));
+    let made = Process::run(gateway.mac_debug(&["pair", "link", "--yes"]));
     assert_eq!(made.code, Some(0), "{made:?}");
     let link = made.stdout.trim_end().to_owned();
     assert!(link.starts_with("oc-pair://") && !link.contains(char::is_whitespace), "{made:?}");

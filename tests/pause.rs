@@ -37,8 +37,8 @@ fn nothing_runs_while_paused_also_after_a_restart() {
     wait_for_node(&scratch);
     assert_paused(&scratch);
 
-    assert_eq!(scratch.mac_debug(&["resume"]).code, Some(0));
-    assert_eq!(scratch.mac_debug(&["resume"]).code, Some(0), "nothing to do is fine");
+    assert_eq!(scratch.mac_debug(&["resume", "--yes"]).code, Some(0));
+    assert_eq!(scratch.mac_debug(&["resume", "--yes"]).code, Some(0), "nothing to do is fine");
     assert_eq!(scratch.mac_debug(&["run", "--", "echo", "again"]).stdout, "again\n");
     assert_eq!(scratch.mac_debug(&["status", "--json"]).json()["paused"], false);
     app.exec(&scratch).assert_works();
@@ -88,10 +88,10 @@ fn a_node_host_without_the_app_is_paused_too() {
     assert_eq!(scratch.mac_debug(&["run", "--", "echo", "before"]).stdout, "before\n");
     scratch.mac_debug(&["pause"]);
     assert_paused(&scratch);
-    scratch.mac_debug(&["resume"]);
+    scratch.mac_debug(&["resume", "--yes"]);
     assert_eq!(scratch.mac_debug(&["run", "--", "echo", "after"]).stdout, "after\n");
     // A switch that cannot be understood is on.
     std::fs::create_dir(scratch.state().join("paused")).unwrap();
     assert_paused(&scratch);
-    assert_eq!(json!(scratch.mac_debug(&["resume"]).code), json!(1), "and says that it could not be turned");
+    assert_eq!(json!(scratch.mac_debug(&["resume", "--yes"]).code), json!(1), "and says that it could not be turned");
 }

@@ -188,7 +188,7 @@ fn sec_a71_what_was_tightened_under_the_prompt_refuses() {
     assert_eq!(desk.mac_debug(&["pause"]).code, Some(0));
     desk.terminal.type_text("once\n");
     desk.wait(asked).refused("UNAVAILABLE");
-    assert_eq!(desk.mac_debug(&["resume"]).code, Some(0));
+    assert_eq!(desk.mac_debug(&["resume", "--yes"]).code, Some(0));
     assert!(!desk.scratch.canary().exists());
 
     // The twin: what does not concern this command leaves the answer as it is.

@@ -407,7 +407,8 @@ fn listing(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 fn without_times(mut value: Value) -> Value {
     match &mut value {
         Value::Object(members) => {
-            let changes = ["pid", "memoryBytes", "descriptors", "threads", "ts", "uptimeMs"];
+            let changes =
+                ["pid", "memoryBytes", "descriptors", "threads", "ts", "uptimeMs", "freeBytes", "clockAheadMs"];
             members.retain(|name, _| !changes.contains(&name.as_str()));
             for member in members.values_mut() {
                 *member = without_times(member.take());

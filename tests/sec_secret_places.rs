@@ -131,7 +131,7 @@ fn sec_a158_no_argument_takes_a_secret() {
         &["node", "install"],
         &["app", "--ask", "none"],
         &["mac-debug", "status"],
-        &["mac-debug", "token", "rotate"],
+        &["mac-debug", "token", "rotate", "--yes"],
         &["mac-debug"],
         &[],
     ];

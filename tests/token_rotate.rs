@@ -27,7 +27,7 @@ fn sec_a14_sessions_of_the_old_token_are_closed() {
     let device_token = hello["auth"]["deviceToken"].as_str().unwrap();
     let mut by_device = Client::login(&gateway, &paired.device_token(device_token));
 
-    let rotated = Process::run(gateway.mac_debug(&["token", "rotate", "--json"]));
+    let rotated = Process::run(gateway.mac_debug(&["token", "rotate", "--yes", "--json"]));
     assert_eq!(rotated.code, Some(0), "{rotated:?}");
     assert_eq!(rotated.json(), json!({"written": config, "gatewayHasIt": true}));
     let new = token_of(&fs::read(&config).unwrap());
@@ -49,7 +49,7 @@ fn the_apps_own_node_comes_back_with_the_new_token() {
     scratch.approvals(&allowing(&["echo"]));
     let app = App::start(&scratch);
     wait_for_node(&scratch);
-    let rotated = scratch.mac_debug(&["token", "rotate"]);
+    let rotated = scratch.mac_debug(&["token", "rotate", "--yes"]);
     assert!(rotated.code == Some(0) && rotated.stdout.contains("has taken it"), "{rotated:?}");
     wait_until("the node loses its connection", || app.log().contains("gateway auth changed").then_some(()));
     wait_for_node(&scratch);
@@ -63,7 +63,7 @@ fn the_owners_file_is_not_touched_and_its_change_is_taken() {
     let gateway = Gateway::new();
     let config = gateway.state.join("openclaw.json");
     let before = fs::read(&config).unwrap();
-    let refused = Process::run(gateway.mac_debug(&["token", "rotate"]));
+    let refused = Process::run(gateway.mac_debug(&["token", "rotate", "--yes"]));
     assert!(refused.code == Some(2) && refused.stderr.contains("nothing was changed"), "{refused:?}");
     assert_eq!(fs::read(&config).unwrap(), before);
 
@@ -91,7 +91,7 @@ fn a_token_file_is_replaced_also_when_nothing_runs() {
     let old = fs::read_to_string(&file).unwrap();
     let rotate = || {
         let mut command = openclaw(state.path());
-        command.args(["mac-debug", "token", "rotate"]);
+        command.args(["mac-debug", "token", "rotate", "--yes"]);
         Process::run(command)
     };
     let rotated = rotate();
@@ -111,7 +111,7 @@ fn a_gateway_with_a_token_from_its_environment_is_noticed_first() {
     gateway.stop();
     let before = fs::read(state.join("openclaw.json")).unwrap();
     let gateway = Gateway::start(Options::default().state(&state).no_config().env("OPENCLAW_GATEWAY_TOKEN", TOKEN));
-    let refused = Process::run(gateway.mac_debug(&["token", "rotate"]));
+    let refused = Process::run(gateway.mac_debug(&["token", "rotate", "--yes"]));
     assert!(refused.code == Some(1) && refused.stderr.contains("AUTH_TOKEN_MISMATCH"), "{refused:?}");
     assert_eq!(fs::read(state.join("openclaw.json")).unwrap(), before);
 }

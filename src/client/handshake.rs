@@ -225,6 +225,14 @@ fn pin(options: &ConnectOptions, place: &str, known: bool, proven: Option<&str>)
     Ok(())
 }
 
+/// The way there and nothing more, for one who passes on what another says.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub fn reach(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+    dial(endpoint, limits::CONNECT_DEADLINE).map(|(stream, _)| stream)
+}
+
 fn dial(endpoint: &Endpoint, limit: Duration) -> Result<(Stream, Option<Arc<Ssh>>), ConnectError> {
     match endpoint {
         Endpoint::Socket(path) => return dial_socket(path, endpoint, limit).map(|stream| (stream, None)),

@@ -18,7 +18,7 @@ pub use crate::protocol::node::Surface;
 pub use connection::{Connection, Link};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CallError, ConnectError};
-pub use handshake::{Hello, Step, Watch};
+pub use handshake::{Hello, Step, Watch, reach};
 pub use options::{ConnectOptions, CredentialSource, Credentials};
 pub use standing::Standing;
 pub use tunnel::Tunnel;

@@ -2,6 +2,7 @@
 
 mod app;
 mod approvals;
+mod confirm;
 mod gateway;
 mod mac_debug;
 mod manual;
@@ -11,6 +12,7 @@ mod service;
 mod ssh;
 mod suggest;
 mod uninstall;
+mod version;
 
 use crate::desktop::bundle::Bundle;
 use crate::state::{Environment, StateDir, StateError};
@@ -24,8 +26,9 @@ use std::process::ExitCode;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(example = "openclaw app\nopenclaw mac-debug status")]
 struct Openclaw {
-    /// print the version
+    /// print the version (with --json: and commit, target and protocols); a command may stand before it
     #[argh(switch, short = 'V')]
+    #[allow(dead_code, reason = "answered before anything else is read; here for the help")]
     version: bool,
     #[argh(subcommand)]
     command: Option<Command>,
@@ -69,6 +72,9 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let words = with_subcommand(&words, Bundle::of_this_process().is_some());
+    if let Some(version) = version::asked(&words) {
+        return say(&version);
+    }
     let parsed = match Openclaw::from_args(&["openclaw"], &words) {
         Ok(parsed) => parsed,
         Err(exit) => {
@@ -82,9 +88,6 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             };
         }
     };
-    if parsed.version {
-        return say(&format!("openclaw {}\n", crate::gateway::VERSION));
-    }
     match parsed.command {
         None => usage("say what to do: gateway, node, app, mac-debug, completions, man; `openclaw --help` tells more"),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),

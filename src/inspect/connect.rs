@@ -18,8 +18,6 @@ use crate::transport::peer::End;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How far apart clocks may be before device logins fail. Source: spec gateway §3 "Device identity".
-const CLOCK_SKEW_MS: u64 = 120_000;
 /// Of the WebSocket close codes, those of a gateway that stops or starts. Source: spec gateway §2 "Close codes".
 const COMES_BACK: [u16; 2] = [1012, 1013];
 
@@ -326,7 +324,9 @@ fn try_it(target: &Target, check: Check, journey: &mut Journey) -> Result<Value,
 /// What works and still deserves a word.
 fn warnings(asked: &[String], journey: &Journey) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(skew) = journey.clock_skew_ms.filter(|skew| skew.unsigned_abs() > CLOCK_SKEW_MS) {
+    if let Some(skew) =
+        journey.clock_skew_ms.filter(|skew| u128::from(skew.unsigned_abs()) > limits::DEVICE_SIGNATURE_SKEW.as_millis())
+    {
         let (seconds, side) = (skew.unsigned_abs() / 1_000, if skew > 0 { "ahead of" } else { "behind" });
         warnings.push(format!(
             "the gateway's clock is {seconds} s {side} this machine's; past 120 s devices are refused: set both clocks"

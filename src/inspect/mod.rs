@@ -4,16 +4,23 @@
 pub mod approvals;
 pub mod audit;
 pub mod connect;
+pub mod doctor;
 pub mod exec_host;
 pub mod discover;
 pub mod explain;
+pub mod facts;
 pub mod grants;
+pub mod logs;
 pub mod nodes;
 pub mod pairing;
 pub mod policy;
+pub mod replay;
 pub mod run;
 pub mod status;
+mod tail;
 pub mod token;
+pub mod trace;
+pub mod watch;
 
 use crate::app::supervisor::{credentials, given_credentials, operator_client, remote_credential_source};
 use crate::client::attach::PortHeld;
@@ -25,7 +32,7 @@ use crate::limits;
 use crate::protocol::error::WireError;
 use crate::protocol::text;
 use crate::state::approvals::edit::EditError;
-use crate::state::config::{Config, SharedSecret};
+use crate::state::config::Config;
 use crate::state::pins::GatewayPins;
 use crate::state::{Environment, StateDir, StateError};
 use serde::Serialize;
@@ -211,14 +218,6 @@ impl Target {
         self.credentials = credentials(&self.config)?;
         Ok(())
     }
-
-    /// How the secret is named in messages: which kind, never what.
-    fn secret_kind(&self) -> Option<&'static str> {
-        self.config.shared_secret.as_ref().map(|secret| match secret {
-            SharedSecret::Token(_) => "token",
-            SharedSecret::Password(_) => "password",
-        })
-    }
 }
 
 /// Calls a method and reads its answer.
@@ -233,6 +232,15 @@ fn shown<'a>(row: &'a Value, member: &str) -> std::borrow::Cow<'a, str> {
         Some(Value::String(text)) => text::visible(text).into(),
         Some(Value::Null) | None => "-".into(),
         Some(other) => other.to_string().into(),
+    }
+}
+
+/// The same for what a pointer names.
+fn text_at(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        Some(Value::String(text)) => text::visible(text),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => text::visible(&other.to_string()),
     }
 }
 

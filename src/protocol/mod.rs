@@ -9,6 +9,7 @@ pub mod frame;
 pub mod node;
 pub mod notify;
 pub mod policy;
+pub mod redact;
 pub mod schema;
 pub mod setup;
 pub mod strict;

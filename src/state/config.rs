@@ -32,6 +32,14 @@ pub enum SharedSecret {
 }
 
 impl SharedSecret {
+    /// How it is named in messages: which kind, never what.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::Password(_) => "password",
+        }
+    }
+
     /// Whether both are of one kind and equal.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {

@@ -145,7 +145,10 @@ impl StateDir {
     }
 
     /// `sun_path` is checked before anything is created (A122).
-    fn check_socket_paths(&self) -> Result<(), StateError> {
+    ///
+    /// # Errors
+    /// A sentence with the count.
+    pub fn check_socket_paths(&self) -> Result<(), StateError> {
         for name in SOCKETS {
             let path = self.root.join(name);
             let bytes = path.as_os_str().len();
@@ -285,6 +288,24 @@ impl StateDir {
     /// The files of the audit log, newest first.
     pub fn audit(&self) -> [PathBuf; limits::AUDIT_FILES] {
         AUDIT.map(|name| self.documents.join(name))
+    }
+
+    /// Every document of ours, whether or not it is there, and none of anybody else's.
+    pub fn document_paths(&self) -> impl Iterator<Item = PathBuf> {
+        DOCUMENTS.iter().map(|name| self.documents.join(name)).chain([self.config.clone()])
+    }
+
+    /// The directories of those that lie in one.
+    pub fn document_directories(&self) -> impl Iterator<Item = PathBuf> {
+        DIRECTORIES.iter().map(|name| self.documents.join(name))
+    }
+
+    /// Whether a document is nothing but a secret.
+    pub fn is_secret(&self, document: &Path) -> bool {
+        let services = [DeviceOwner::NodeHost, DeviceOwner::App].map(DeviceOwner::service_token);
+        let keys = [DeviceOwner::NodeHost, DeviceOwner::App].map(DeviceOwner::key);
+        let names = [GATEWAY_TOKEN, GATEWAY_KEY].into_iter().chain(services).chain(keys);
+        names.into_iter().any(|name| self.documents.join(name) == document)
     }
 
     /// The exec socket.

@@ -1,7 +1,9 @@
 //! Load of this machine, for `node.host.stats`.
 
 use super::platform;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// What `node.host.stats` says; what the system does not tell is absent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,6 +37,11 @@ fn load_average() -> Option<[f64; 3]> {
     // SAFETY: the pointer names three live doubles, and three is how many may be written.
     let count = unsafe { libc::getloadavg(averages.as_mut_ptr(), 3) };
     (count == 3).then_some(averages)
+}
+
+/// Bytes that we may still write where `path` lies.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    disk(&CString::new(path.as_os_str().as_bytes()).ok()?).map(|(_, available)| available)
 }
 
 fn disk(path: &CStr) -> Option<(u64, u64)> {

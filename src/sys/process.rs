@@ -142,6 +142,23 @@ pub fn host_name() -> String {
     }
 }
 
+/// What the system calls a process of our own user, if it tells.
+#[cfg(not(target_os = "macos"))]
+pub fn name_of(pid: u32) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// What the system calls a process of our own user, if it tells.
+#[cfg(target_os = "macos")]
+pub fn name_of(pid: u32) -> Option<String> {
+    let mut name = [0_u8; 64];
+    let room = u32::try_from(name.len()).ok()?;
+    // SAFETY: pointer and length name the live array.
+    let length = unsafe { libc::proc_name(i32::try_from(pid).ok()?, name.as_mut_ptr().cast(), room) };
+    let named = name.get(..usize::try_from(length).ok()?).filter(|name| !name.is_empty())?;
+    Some(String::from_utf8_lossy(named).into_owned())
+}
+
 /// Closes standard output's claim on a pipe whose reader has left: turns EPIPE into a quiet end.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! What changes who and what may: pair, grants, token, pause, resume.
 
 use super::print;
+use crate::commands::confirm::confirmed;
 use crate::commands::say;
 use crate::inspect::{InspectError, Target, grants, pairing, token};
 use crate::protocol::text;
@@ -13,6 +14,9 @@ use std::process::ExitCode;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "pair", example = "openclaw mac-debug pair list\nopenclaw mac-debug pair approve 3f2a")]
 pub(super) struct Pair {
+    /// with link: make it without asking
+    #[argh(switch)]
+    yes: bool,
     /// print JSON
     #[argh(switch)]
     json: bool,
@@ -46,6 +50,9 @@ pub(super) struct Grants {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "token", example = "openclaw mac-debug token rotate")]
 pub(super) struct Token {
+    /// do it without asking
+    #[argh(switch)]
+    yes: bool,
     /// print JSON
     #[argh(switch)]
     json: bool,
@@ -63,11 +70,24 @@ pub(super) struct Pause {}
 /// Let commands start again after `pause`.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "resume", example = "openclaw mac-debug resume")]
-pub(super) struct Resume {}
+pub(super) struct Resume {
+    /// do it without asking
+    #[argh(switch)]
+    yes: bool,
+}
 
 pub(super) fn token(target: Target, flags: &Token) -> Result<ExitCode, InspectError> {
     match flags.verb.as_str() {
-        "rotate" => Ok(print(&token::rotate(target)?, flags.json, token::text)),
+        "rotate" => {
+            let what = format!(
+                "exchange the shared token in {}; every session of the old one is closed",
+                text::visible(&target.state.root().to_string_lossy())
+            );
+            if !confirmed(&[what], flags.yes)? {
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(print(&token::rotate(target)?, flags.json, token::text))
+        }
         other => Err(InspectError::Usage(format!("`token {other}` is not known; say rotate"))),
     }
 }
@@ -78,7 +98,10 @@ pub(super) fn pause(state: &StateDir) -> Result<ExitCode, InspectError> {
     Ok(switch(state, state.prepare().and_then(|()| pause::pause(state)), effect)?)
 }
 
-pub(super) fn resume(state: &StateDir) -> Result<ExitCode, InspectError> {
+pub(super) fn resume(state: &StateDir, flags: &Resume) -> Result<ExitCode, InspectError> {
+    if pause::is_on(&state.paused()) && !confirmed(&["let commands run again".to_owned()], flags.yes)? {
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(switch(state, pause::resume(state), "commands may run again")?)
 }
 
@@ -96,7 +119,13 @@ pub(super) fn pair(target: &Target, flags: &Pair) -> Result<ExitCode, InspectErr
     };
     match flags.verb.as_str() {
         "list" => Ok(print(&pairing::list(target)?, flags.json, pairing::text)),
-        "link" => Ok(print(&pairing::link(target)?, flags.json, pairing::link_text)),
+        "link" => {
+            let what = format!("make a link with which one new node may join {} within ten minutes", target.endpoint);
+            if !confirmed(&[what], flags.yes)? {
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(print(&pairing::link(target)?, flags.json, pairing::link_text))
+        }
         "approve" => {
             let answer = pairing::resolve(target, request()?, true)?;
             Ok(print(&answer, flags.json, |_| "approved\n".to_owned()))

@@ -1,21 +1,12 @@
-//! What looks at one thing and changes nothing: status, nodes, explain, exec-host, audit.
+//! What looks at one thing and changes nothing: nodes, explain, exec-host, audit.
 
 use super::print;
-use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes, status};
+use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes};
 use crate::protocol::node::RunRequest;
 use crate::state::{Environment, StateDir};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::process::ExitCode;
-
-/// What runs, where, and how strict it is.
-#[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "status", example = "openclaw mac-debug status --json")]
-pub(super) struct Status {
-    /// print JSON
-    #[argh(switch)]
-    json: bool,
-}
 
 /// The nodes that the gateway knows.
 #[derive(FromArgs, ArgsInfo)]
@@ -75,10 +66,6 @@ pub(super) struct Audit {
     /// show or verify
     #[argh(positional)]
     verb: String,
-}
-
-pub(super) fn status(target: &Target, flags: &Status) -> Result<ExitCode, InspectError> {
-    Ok(print(&status::status(target)?, flags.json, status::text))
 }
 
 pub(super) fn nodes(target: &Target, flags: &Nodes) -> Result<ExitCode, InspectError> {

@@ -3,6 +3,7 @@
 mod changes;
 mod find;
 mod looks;
+mod observe;
 mod runs;
 
 use super::{approvals, complain, failed, locate, permissions, say, ssh, usage};
@@ -54,7 +55,12 @@ pub struct Flags {
 enum Command {
     Discover(find::Discover),
     Connect(find::Connect),
-    Status(looks::Status),
+    Status(observe::Status),
+    Doctor(observe::Doctor),
+    Logs(observe::Logs),
+    Watch(observe::WatchFlags),
+    Trace(observe::TraceFlags),
+    Replay(observe::ReplayFlags),
     Nodes(looks::Nodes),
     Run(runs::Run),
     Invoke(runs::Invoke),
@@ -82,6 +88,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Grants(_)
         | Command::Permissions(_)
         | Command::Explain(_)
+        | Command::Logs(_)
         | Command::Audit(_)
         | Command::ExecHost(_)
         | Command::Discover(_)
@@ -90,12 +97,29 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
         }
         Command::Pause(_) => changes::pause(&state),
-        Command::Resume(_) => changes::resume(&state),
+        Command::Resume(flags) => changes::resume(&state, &flags),
         Command::Grants(flags) => changes::grants(&state, &flags),
         Command::Permissions(flags) => permissions::run(&state, &flags),
         Command::Explain(flags) => looks::explain(&state, &environment, flags),
         Command::ExecHost(flags) => looks::exec_host(&state, &flags),
         Command::Audit(flags) => looks::audit(&state, &flags),
+        Command::Logs(flags) => observe::logs(&state, &environment, &flags),
+        Command::Status(flags) => {
+            let other = named.endpoint(&state, &environment)?;
+            Ok(observe::status(&observe::place(state, environment, other), &flags))
+        }
+        Command::Doctor(flags) => {
+            let other = named.endpoint(&state, &environment)?;
+            observe::doctor(&observe::place(state, environment, other), &flags)
+        }
+        // What passes brings its own secret.
+        Command::Trace(flags) => {
+            let gateway = match named.endpoint(&state, &environment)? {
+                Some(other) => other,
+                None => Target::new(state, &environment, None)?.endpoint,
+            };
+            observe::trace(gateway, &flags)
+        }
         Command::Discover(flags) => find::discover(&environment, flags),
         Command::Connect(flags) => find::connect(state, environment, named, flags),
         Command::Approvals(flags) => {
@@ -155,7 +179,8 @@ impl Named {
 
 fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
     match command {
-        Command::Status(flags) => looks::status(&target, &flags),
+        Command::Watch(flags) => Ok(observe::watch(target, &flags)),
+        Command::Replay(flags) => observe::replay(&target, &flags),
         Command::Nodes(flags) => looks::nodes(&target, &flags),
         Command::Run(flags) => runs::run(&target, flags),
         Command::Invoke(flags) => runs::invoke(&target, &flags),
@@ -171,6 +196,10 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Permissions(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
+        | Command::Status(_)
+        | Command::Doctor(_)
+        | Command::Logs(_)
+        | Command::Trace(_)
         | Command::Explain(_) => Ok(ExitCode::SUCCESS),
     }
 }
