@@ -421,3 +421,31 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// ---- desktop: X11 ----
+
+/// How long one action may take, its place in the queue included; less than what the bridge's client waits. ours, spec:
+/// security-cases A130
+pub const X11_ACTION: Duration = Duration::from_secs(8);
+/// How much longer the server may take before the connection is given up. ours
+pub const X11_GRACE: Duration = Duration::from_millis(500);
+/// Actions that may wait for one connection. ours
+pub const X11_JOBS: usize = 64;
+/// Connections of this process, those included that a server never answered. ours
+pub const X11_CONNECTIONS: usize = 8;
+/// Levels of windows that are looked through. ours; toolkits have a dozen
+pub const X11_DEPTH: usize = 64;
+/// Bytes of one property of a window. ours
+pub const X11_PROPERTY_BYTES: usize = 4 * 1024 * 1024;
+/// Windows of a toplevel that are looked through for the program's own; window managers put it right inside. ours
+pub const X11_FRAME_WINDOWS: usize = 64;
+/// Windows in a list. ours
+pub const X11_WINDOWS: usize = 1_024;
+/// How long the clipboard's owner may take for its answer, or for the next piece of it. ours
+pub const X11_CLIPBOARD_ANSWER: Duration = Duration::from_secs(2);
+/// Longest text on the clipboard, bytes. ours; with big requests a server takes it in one
+pub const CLIPBOARD_BYTES: usize = 1024 * 1024;
+/// How long our text stays on the clipboard. ours
+pub const CLIPBOARD_HOLD: Duration = Duration::from_secs(3600);
+/// Pixels of one capture: an 8K screen twice. ours
+pub const CAPTURE_PIXELS: u64 = 2 * 7680 * 4320;

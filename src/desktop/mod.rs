@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 pub mod automation;
 pub mod headless;
+pub mod png;
 pub mod terminal;
 
 /// Something in front of which a person may sit.
