@@ -449,3 +449,21 @@ pub const CLIPBOARD_BYTES: usize = 1024 * 1024;
 pub const CLIPBOARD_HOLD: Duration = Duration::from_secs(3600);
 /// Pixels of one capture: an 8K screen twice. ours
 pub const CAPTURE_PIXELS: u64 = 2 * 7680 * 4320;
+/// Between moving the pointer and pressing its button. ours
+pub const X11_HOVER: Duration = Duration::from_millis(15);
+/// How long a button is down in a click. ours
+pub const X11_PRESS: Duration = Duration::from_millis(15);
+/// How long a key is down. ours
+pub const X11_KEY: Duration = Duration::from_millis(1);
+/// Shortest time between two points of a drag: programs must see it as one. ours
+pub const X11_DRAG_STEP: Duration = Duration::from_millis(5);
+/// Between two looks at where a held key goes. ours
+pub const X11_HELD_LOOK: Duration = Duration::from_millis(10);
+/// How long a key that was lent a character keeps it after the last press. ours
+pub const X11_KEYS_SETTLE: Duration = Duration::from_millis(150);
+/// How long a window manager may take to give a window the keyboard. ours
+pub const X11_SETTLE: Duration = Duration::from_secs(2);
+/// Longest side of a window, pixels: the wire has 16 bits. spec: X11 protocol
+pub const X11_LONGEST: u32 = 32_767;
+/// Characters that are typed at once. ours; more than fit into [`X11_ACTION`]
+pub const X11_TYPED_CHARS: usize = 10_000;

@@ -13,6 +13,8 @@ pub mod automation;
 pub mod headless;
 pub mod png;
 pub mod terminal;
+#[cfg(target_os = "linux")]
+pub mod x11;
 
 /// Something in front of which a person may sit.
 pub trait Desktop: Send + Sync {

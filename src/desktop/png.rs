@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn check_sums_are_the_standards() {
         assert_eq!(adler32(b"Wikipedia"), 0x11E6_0398);
-        assert_eq!(adler32(&vec![255; 100_000]), 0x149B_302C);
+        assert_eq!(adler32(&vec![255; 100_000]), 0x149A_302C);
         assert_eq!(crc32(&[b"1234", b"56789"]), 0xCBF4_3926);
     }
 

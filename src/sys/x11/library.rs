@@ -238,7 +238,6 @@ library!(
     fn XGetAtomName(*mut Display, Id) -> *mut c_char;
     fn XGetWindowProperty(*mut Display, Id, Id, c_long, c_long, c_int, Id, *mut Id, *mut c_int, *mut c_ulong, *mut c_ulong, *mut *mut c_uchar) -> c_int;
     fn XChangeProperty(*mut Display, Id, Id, Id, c_int, c_int, *const c_uchar, c_int) -> c_int;
-    fn XDestroyWindow(*mut Display, Id) -> c_int;
     fn XQueryTree(*mut Display, Id, *mut Id, *mut Id, *mut *mut Id, *mut c_uint) -> c_int;
     fn XGetWindowAttributes(*mut Display, Id, *mut XWindowAttributes) -> c_int;
     fn XTranslateCoordinates(*mut Display, Id, Id, c_int, c_int, *mut c_int, *mut c_int, *mut Id) -> c_int;

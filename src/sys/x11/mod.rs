@@ -19,10 +19,10 @@ use crate::limits;
 use library::{Display, Id, XErrorEvent, Xlib, Xrandr, Xres, Xtst};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_long, c_void};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -118,6 +118,9 @@ pub struct Connection {
     library: &'static Libraries,
     display: *mut Display,
     root: Id,
+    /// A window of ours that is never shown: where answers about the clipboard arrive, and what tells the server's name for
+    /// this process.
+    own: Id,
     atoms: RefCell<HashMap<&'static str, Id>>,
     /// When the work under way must have ended.
     deadline: Cell<Instant>,
@@ -135,13 +138,16 @@ impl Connection {
         }
         LOST.set(false);
         // SAFETY: the handlers are functions of this program and stay; `display` is live, and go_on does not use its data.
-        let root = unsafe {
+        let (root, own) = unsafe {
             (library.x.XSetErrorHandler)(Some(note_refusal));
             (library.x.XSetIOErrorHandler)(Some(note_loss));
             (library.x.XSetIOErrorExitHandler)(display, Some(go_on), std::ptr::null_mut());
-            (library.x.XDefaultRootWindow)(display)
+            let root = (library.x.XDefaultRootWindow)(display);
+            let own = (library.x.XCreateSimpleWindow)(display, root, -1, -1, 1, 1, 0, 0, 0);
+            (library.x.XSelectInput)(display, own, PROPERTY_CHANGES);
+            (root, own)
         };
-        let connection = Self { library, display, root, atoms: RefCell::default(), deadline: Cell::new(deadline) };
+        let connection = Self { library, display, root, own, atoms: RefCell::default(), deadline: Cell::new(deadline) };
         let mut out = [0; 4];
         let [a, b, c, d] = &mut out;
         // SAFETY: a live connection and four live integers.
@@ -151,8 +157,18 @@ impl Connection {
         match (test, resource) {
             (0, _) => Err(Error::Extension("XTEST")),
             (_, 0) => Err(Error::Extension("X-Resource")),
+            // Without it nobody could tell which windows are ours (H04).
+            _ if connection.own_pid()?.is_none() => Err(Error::Extension("X-Resource for clients of this machine")),
             _ => Ok(connection),
         }
+    }
+
+    /// This process, as the server knows it: another number than ours where it runs in another pid namespace.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn own_pid(&self) -> Result<Option<i32>, Error> {
+        self.pid(narrow(self.own))
     }
 
     /// A copy of its socket.
@@ -241,6 +257,9 @@ impl Drop for Connection {
     }
 }
 
+/// `PropertyChangeMask`
+const PROPERTY_CHANGES: c_long = 1 << 22;
+
 /// Numbers of windows and atoms have 29 bits.
 fn narrow(id: Id) -> u32 {
     u32::try_from(id).unwrap_or(0)
@@ -252,6 +271,7 @@ type Job = Box<dyn FnOnce(&Connection) + Send>;
 pub struct Server {
     jobs: SyncSender<Job>,
     socket: OwnedFd,
+    thread: Weak<()>,
 }
 
 /// Threads that use a connection, or still try to get one.
@@ -308,8 +328,19 @@ impl Server {
     /// A library or extension is missing, or there is no such server.
     pub fn open(name: Option<&str>) -> Result<Self, Error> {
         let (jobs, queue) = sync_channel(limits::X11_JOBS);
-        let socket = start(name, Connection::socket, move |connection| serve(connection, &queue))?;
-        Ok(Self { jobs, socket })
+        let lives = Arc::new(());
+        let thread = Arc::downgrade(&lives);
+        let work = move |connection: &Connection| {
+            serve(connection, &queue);
+            drop(lives);
+        };
+        let socket = start(name, Connection::socket, work)?;
+        Ok(Self { jobs, socket, thread })
+    }
+
+    /// False when the connection is lost.
+    pub fn is_open(&self) -> bool {
+        self.thread.strong_count() > 0
     }
 
     /// Does `work` on the connection's thread, after what others have given it.

@@ -2,10 +2,10 @@
 
 use super::library::{Id, XEvent, XSelectionEvent, XSelectionRequestEvent};
 use super::tree::decode;
-use super::{Connection, Error, Window, narrow, start};
+use super::{Connection, Error, narrow, start};
 use crate::limits;
 use crate::sys::poll::{self, Interest};
-use std::ffi::{c_int, c_long};
+use std::ffi::c_int;
 use std::mem::zeroed;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -15,8 +15,6 @@ const PROPERTY_NOTIFY: c_int = 28;
 const SELECTION_CLEAR: c_int = 29;
 const SELECTION_REQUEST: c_int = 30;
 const SELECTION_NOTIFY: c_int = 31;
-/// `PropertyChangeMask`
-const PROPERTY_CHANGES: c_long = 1 << 22;
 /// `PropertyNewValue`
 const NEW_VALUE: c_int = 0;
 /// `XA_ATOM`, a type.
@@ -49,15 +47,6 @@ enum Event {
 }
 
 impl Connection {
-    /// A window that is never shown.
-    fn hidden_window(&self) -> Result<Window, Error> {
-        // SAFETY: a live connection.
-        let window = unsafe { (self.library.x.XCreateSimpleWindow)(self.display, self.root, -1, -1, 1, 1, 0, 0, 0) };
-        // SAFETY: as above, and the window is ours.
-        unsafe { (self.library.x.XSelectInput)(self.display, window, PROPERTY_CHANGES) };
-        self.sync().map(|()| narrow(window))
-    }
-
     /// The next event, or none until `deadline`.
     fn event(&self, deadline: Instant) -> Result<Option<Event>, Error> {
         // SAFETY: a live connection.
@@ -110,25 +99,21 @@ impl Connection {
     /// # Errors
     /// Its owner does not answer; it is longer than [`limits::CLIPBOARD_BYTES`].
     pub fn clipboard(&self) -> Result<Option<String>, Error> {
-        let window = self.hidden_window()?;
-        let text = [UTF8, "STRING"].into_iter().find_map(|kind| self.convert(window, kind).transpose()).transpose();
-        // SAFETY: a live connection and a window of ours.
-        unsafe { (self.library.x.XDestroyWindow)(self.display, window.into()) };
-        self.sync()?;
+        let text = [UTF8, "STRING"].into_iter().find_map(|kind| self.convert(kind).transpose()).transpose();
         text.map(|bytes| bytes.map(decode))
     }
 
     /// What the clipboard's owner gives as `kind`.
-    fn convert(&self, window: Window, kind: &'static str) -> Result<Option<Vec<u8>>, Error> {
+    fn convert(&self, kind: &'static str) -> Result<Option<Vec<u8>>, Error> {
         let (clipboard, here) = (self.atom("CLIPBOARD")?, self.atom("OPENCLAW_CLIPBOARD")?);
         // SAFETY: a live connection and a window of ours.
-        unsafe { (self.library.x.XConvertSelection)(self.display, clipboard, self.atom(kind)?, here, window.into(), 0) };
+        unsafe { (self.library.x.XConvertSelection)(self.display, clipboard, self.atom(kind)?, here, self.own, 0) };
         self.sync()?;
         let answered = |event| if let Event::Answer { property } = event { Some(property) } else { None };
         if self.wait_for(answered)? == 0 {
             return Ok(None);
         }
-        let first = self.property(window, here, true)?;
+        let first = self.property(narrow(self.own), here, true)?;
         if first.kind != self.atom("INCR")? {
             return if first.bytes.len() > limits::CLIPBOARD_BYTES { Err(Error::TooLarge) } else { Ok(Some(first.bytes)) };
         }
@@ -136,7 +121,7 @@ impl Connection {
         let mut bytes = Vec::new();
         loop {
             self.wait_for(|event| matches!(event, Event::Written { property } if property == here).then_some(()))?;
-            let piece = self.property(window, here, true)?;
+            let piece = self.property(narrow(self.own), here, true)?;
             if piece.bytes.is_empty() {
                 return Ok(Some(bytes));
             }
@@ -214,14 +199,14 @@ pub fn hold_clipboard(name: Option<&str>, text: String) -> Result<(), Error> {
         return Err(Error::TooLarge);
     }
     let claim = |connection: &Connection| {
-        let (window, clipboard) = (connection.hidden_window()?, connection.atom("CLIPBOARD")?);
+        let clipboard = connection.atom("CLIPBOARD")?;
         // SAFETY: a live connection and a window of ours, which lives as long as the connection.
         let owner = unsafe {
-            (connection.library.x.XSetSelectionOwner)(connection.display, clipboard, window.into(), 0);
+            (connection.library.x.XSetSelectionOwner)(connection.display, clipboard, connection.own, 0);
             (connection.library.x.XGetSelectionOwner)(connection.display, clipboard)
         };
         connection.refusal()?;
-        if narrow(owner) == window { Ok(()) } else { Err(Error::Busy) }
+        if owner == connection.own { Ok(()) } else { Err(Error::Busy) }
     };
     start(name, claim, move |connection| {
         let _ = connection.offer(&text, Instant::now() + limits::CLIPBOARD_HOLD);
