@@ -197,55 +197,13 @@ fn crc32(parts: &[&[u8]]) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+#[path = "../../tests/support_x11/png.rs"]
+mod reader;
 
-    /// Reads what RFC 1951 calls a block with fixed codes, by the RFC's own tables.
-    fn inflate(zlib: &[u8]) -> Vec<u8> {
-        const LENGTHS: [usize; 29] =
-            [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];
-        const LENGTH_BITS: [u32; 29] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0];
-        const DISTANCES: [usize; 30] = [
-            1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145,
-            8193, 12289, 16385, 24577,
-        ];
-        let mut position = 16;
-        let mut bit = || {
-            let bit = usize::from(zlib[position / 8] >> (position % 8) & 1);
-            position += 1;
-            bit
-        };
-        let mut extra = |bit: &mut dyn FnMut() -> usize, count: u32| (0..count).fold(0, |value, place| value | bit() << place);
-        assert_eq!(extra(&mut bit, 3), 0b011);
-        let mut out = Vec::new();
-        loop {
-            let mut code = (0..7).fold(0, |code, _| code << 1 | bit());
-            let symbol = if code < 0b001_1000 {
-                256 + code
-            } else {
-                code = code << 1 | bit();
-                match code {
-                    0x30..=0xBF => code - 0x30,
-                    0xC0..=0xC7 => 280 + code - 0xC0,
-                    _ => 144 + (code << 1 | bit()) - 0x190,
-                }
-            };
-            match symbol {
-                0..256 => out.push(u8::try_from(symbol).unwrap()),
-                256 => break,
-                _ => {
-                    let length = LENGTHS[symbol - 257] + extra(&mut bit, LENGTH_BITS[symbol - 257]);
-                    let code = (0..5).fold(0, |code, _| code << 1 | bit());
-                    let bits = u32::try_from(code / 2).unwrap().saturating_sub(1);
-                    let from = out.len() - DISTANCES[code] - extra(&mut bit, bits);
-                    (0..length).for_each(|step| out.push(out[from + step]));
-                }
-            }
-        }
-        let rest = &zlib[position.div_ceil(8)..];
-        assert_eq!(rest, adler32(&out).to_be_bytes());
-        out
-    }
+#[cfg(test)]
+mod tests {
+    use super::reader::{decode, inflate};
+    use super::*;
 
     fn noise(length: usize) -> Vec<u8> {
         let mut state = 1_u32;
@@ -287,6 +245,7 @@ mod tests {
         let rows = inflate(&file[41..41 + length]);
         assert_eq!(rows, [2, 1, 2, 3, 4, 5, 6, 2, 10, 10, 10, 10, 10, 10, 2, 245, 244, 243, 242, 241, 240]);
         assert_eq!(&file[file.len() - 8..], b"IEND\xae\x42\x60\x82");
+        assert_eq!(decode(&file), (2, 3, vec![[1, 2, 3], [4, 5, 6], [11, 12, 13], [14, 15, 16], [0; 3], [0; 3]]));
         assert!(encode(0, 0, &[]).len() > 50);
     }
 }

@@ -215,10 +215,10 @@ fn capture(connection: &Connection, area: Area) -> Done<Pixels> {
     let whole = desktop(connection)?;
     let (from, bounds) = match area {
         Area::Window(window) => {
-            let toplevel = windows::toplevel(connection, windows::known(connection, window)?)?;
-            if !connection.attributes(toplevel)?.visible {
+            if !connection.attributes(windows::known(connection, window)?)?.visible {
                 return Err(Failure::NotFound("such window on the screen: it is put away".to_owned()));
             }
+            let toplevel = windows::toplevel(connection, window)?;
             (Some(toplevel), windows::bounds(connection, toplevel)?)
         }
         Area::Rect(rect) => (None, Pixelated::of(rect)),
