@@ -459,8 +459,10 @@ pub const X11_KEY: Duration = Duration::from_millis(1);
 pub const X11_DRAG_STEP: Duration = Duration::from_millis(5);
 /// Between two looks at where a held key goes. ours
 pub const X11_HELD_LOOK: Duration = Duration::from_millis(10);
-/// How long a key that was lent a character keeps it after the last press. ours
-pub const X11_KEYS_SETTLE: Duration = Duration::from_millis(150);
+/// How long a key that was lent a character keeps it at most after the last press. ours
+pub const X11_KEYS_SETTLE: Duration = Duration::from_secs(1);
+/// Looks in a row at which a program that was typed to has not run. ours
+pub const X11_QUIET_LOOKS: u32 = 5;
 /// How long a window manager may take to give a window the keyboard. ours
 pub const X11_SETTLE: Duration = Duration::from_secs(2);
 /// Longest side of a window, pixels: the wire has 16 bits. spec: X11 protocol

@@ -5,8 +5,8 @@
 mod support_x11;
 
 use openclaw::desktop::automation::{
-    Ability, ApplicationChange, Area, Automation, Button, Direction, Expected, Failure, Key, Modifiers, Point, Pointer, Rect, Scale,
-    Scroll, Size, Window, WindowChange,
+    Ability, ApplicationChange, Area, Automation, Button, Direction, Expected, Failure, Key, Modifiers, Point, Pointer,
+    Rect, Scale, Scroll, Size, Window, WindowChange,
 };
 use openclaw::desktop::x11::X11;
 use std::io::Write;
@@ -57,7 +57,10 @@ fn what_is_captured_is_what_is_on_the_screen() {
     assert_eq!(desk.screens().unwrap().len(), 1);
     assert_eq!(desk.screens().unwrap()[0].bounds, rect(0, 0, 640, 480));
     display.tool("xsetroot", &["-solid", "#336699"]);
-    let xterm = display.program("xterm", &["-bg", "#102030", "-fg", "#102030", "-cr", "#102030", "-bw", "0", "-geometry", "20x5+100+50", "-e", "cat"]);
+    let xterm = display.program(
+        "xterm",
+        &["-bg", "#102030", "-fg", "#102030", "-cr", "#102030", "-bw", "0", "-geometry", "20x5+100+50", "-e", "cat"],
+    );
     let window = window_of(&desk, &xterm);
     assert_eq!((window.bounds.origin, window.pid), (point(100, 50), xterm.pid()));
 
@@ -101,7 +104,8 @@ fn a_button_of_a_real_program_is_clicked() {
     let mut asks = display.program("xmessage", &["-buttons", "Yes:7,No:8", "-geometry", "+100+100", "Shall it be?"]);
     let window = window_of(&desk, &asks);
     assert_eq!((window.title.as_str(), window.pid), ("xmessage", asks.pid()));
-    let application = desk.applications().unwrap().into_iter().find(|application| application.pid == asks.pid()).unwrap();
+    let application =
+        desk.applications().unwrap().into_iter().find(|application| application.pid == asks.pid()).unwrap();
     assert_eq!((application.name.as_str(), application.bundle_id.as_deref()), ("Xmessage", Some("Xmessage")));
     assert_eq!(desk.window_at(point(150, 135)).unwrap().unwrap().id, window.id);
     assert_eq!(desk.window_at(point(600, 400)).unwrap(), None);
@@ -155,20 +159,43 @@ fn any_text_is_typed_and_a_hotkey_ends_it() {
 fn the_pointer_moves_drags_and_scrolls_as_a_program_sees_it() {
     let Some(display) = Display::start("640x480x24") else { return };
     let desk = desk(&display);
-    let watcher = display.program("stdbuf", &["-oL", "xev", "-geometry", "400x300+20+20", "-event", "mouse", "-event", "button", "-event", "keyboard"]);
+    let watcher = display.program(
+        "stdbuf",
+        &["-oL", "xev", "-geometry", "400x300+20+20", "-event", "mouse", "-event", "button", "-event", "keyboard"],
+    );
     let window = window_of(&desk, &watcher);
     let (from, to) = (point(100, 100), point(200, 150));
-    desk.pointer(&Pointer::Drag { path: vec![from, point(150, 120), to], pause: Duration::ZERO, modifiers: CONTROL }, None, ANY).unwrap();
-    desk.scroll(&Scroll { at: Some(from), direction: Direction::Down, ticks: 3, smooth: false, pause: Duration::ZERO }, ANY).unwrap();
-    desk.pointer(&Pointer::Click { at: from, button: Button::Right, count: 2 }, None, Expected { window: Some(window.id), ..ANY }).unwrap();
-    let told = wait_until("all events", || Some(watcher.said()).filter(|told| told.matches("button 3, same_screen").count() == 4));
+    desk.pointer(
+        &Pointer::Drag { path: vec![from, point(150, 120), to], pause: Duration::ZERO, modifiers: CONTROL },
+        None,
+        ANY,
+    )
+    .unwrap();
+    desk.scroll(
+        &Scroll { at: Some(from), direction: Direction::Down, ticks: 3, smooth: false, pause: Duration::ZERO },
+        ANY,
+    )
+    .unwrap();
+    desk.pointer(
+        &Pointer::Click { at: from, button: Button::Right, count: 2 },
+        None,
+        Expected { window: Some(window.id), ..ANY },
+    )
+    .unwrap();
+    let told = wait_until("all events", || {
+        Some(watcher.said()).filter(|told| told.matches("button 3, same_screen").count() == 4)
+    });
     let presses: Vec<_> = told.lines().filter(|line| line.contains("state") && line.contains("button ")).collect();
-    let buttons: Vec<_> = presses.iter().map(|line| line.split("button ").nth(1).unwrap().split(',').next().unwrap()).collect();
+    let buttons: Vec<_> =
+        presses.iter().map(|line| line.split("button ").nth(1).unwrap().split(',').next().unwrap()).collect();
     assert_eq!(buttons, ["1", "1", "5", "5", "5", "5", "5", "5", "3", "3", "3", "3"]);
     let held = told.matches("state 0x104, is_hint").count();
     assert!(held >= 2, "motion with Control and the first button down: {held}\n{told}");
     assert!(presses[0].contains("(100,100)") || told.contains("root:(100,100)"));
-    assert!(matches!(desk.pointer(&Pointer::Drag { path: vec![], pause: Duration::ZERO, modifiers: NONE }, None, ANY), Err(Failure::Invalid(_))));
+    assert!(matches!(
+        desk.pointer(&Pointer::Drag { path: vec![], pause: Duration::ZERO, modifiers: NONE }, None, ANY),
+        Err(Failure::Invalid(_))
+    ));
 }
 
 #[test]
@@ -210,7 +237,9 @@ fn windows_are_managed_through_the_window_manager() {
     let second = display.program("xmessage", &["-geometry", "+300+300", "two"]);
     let two = window_of(&desk, &second);
     let look = |id| desk.windows().unwrap().into_iter().find(|window| window.id == id);
-    let becomes = |what: &str, id: u32, like: &dyn Fn(&Window) -> bool| wait_until(what, || look(id).filter(|window| like(window)));
+    let becomes = |what: &str, id: u32, like: &dyn Fn(&Window) -> bool| {
+        wait_until(what, || look(id).filter(|window| like(window)))
+    };
     desk.change_window(one.id, WindowChange::Focus).unwrap();
     assert!(look(one.id).unwrap().focused && desk.windows().unwrap()[0].id == one.id);
     assert!(desk.change_application(second.pid(), ApplicationChange::Activate).unwrap());
@@ -220,11 +249,15 @@ fn windows_are_managed_through_the_window_manager() {
     let wanted = rect(200, 120, 420, 300);
     desk.change_window(one.id, WindowChange::Place(Some(wanted.origin), Some(wanted.size))).unwrap();
     // xterm has whole characters only.
-    let near = |window: &Window| window.bounds.origin == wanted.origin && (window.bounds.size.width - 420.0).abs() < 16.0;
+    let near =
+        |window: &Window| window.bounds.origin == wanted.origin && (window.bounds.size.width - 420.0).abs() < 16.0;
     let placed = becomes("its place", one.id, &near);
     // The frame is part of it, in lists, captures and clicks alike.
     let image = desk.capture(Area::Window(one.id), Scale::Native).unwrap();
-    assert_eq!((f64::from(image.width), f64::from(image.height)), (placed.bounds.size.width, placed.bounds.size.height));
+    assert_eq!(
+        (f64::from(image.width), f64::from(image.height)),
+        (placed.bounds.size.width, placed.bounds.size.height)
+    );
     let title_bar = Point { x: placed.bounds.center().x, y: placed.bounds.origin.y + 8.0 };
     assert_eq!(desk.window_at(title_bar).unwrap().unwrap().id, one.id);
     desk.pointer(&click(title_bar), None, Expected { window: Some(one.id), ..ANY }).unwrap();
@@ -255,27 +288,39 @@ fn sec_h04_nothing_reaches_a_window_of_this_process() {
         let foreign = window_of(&desk, &other);
         let mut own = OwnClient::connect(&display);
         let prompt = own.window([100, 100, 200, 150], false);
-        let seen = wait_until("our window", || desk.windows().unwrap().into_iter().find(|window| window.id == prompt && window.on_screen));
-        let refused = |what: &str, done: Result<(), Failure>| assert_eq!(done, Err(Failure::OwnPrompt), "{what}, managed: {managed}");
+        let seen = wait_until("our window", || {
+            desk.windows().unwrap().into_iter().find(|window| window.id == prompt && window.on_screen)
+        });
+        let refused = |what: &str, done: Result<(), Failure>| {
+            assert_eq!(done, Err(Failure::OwnPrompt), "{what}, managed: {managed}")
+        };
         let middle = seen.bounds.center();
         let outside = foreign.bounds.center();
         refused("click", desk.pointer(&click(middle), None, ANY));
         refused("click, ours expected", desk.pointer(&click(middle), None, Expected { window: Some(prompt), ..ANY }));
-        refused("right click", desk.pointer(&Pointer::Click { at: middle, button: Button::Right, count: 1 }, None, ANY));
+        refused(
+            "right click",
+            desk.pointer(&Pointer::Click { at: middle, button: Button::Right, count: 1 }, None, ANY),
+        );
         refused("move", desk.pointer(&Pointer::Move { path: vec![middle], pause: Duration::ZERO }, None, ANY));
         for path in [vec![middle, outside], vec![outside, middle], vec![outside, middle, outside]] {
             refused("drag", desk.pointer(&Pointer::Drag { path, pause: Duration::ZERO, modifiers: NONE }, None, ANY));
         }
-        let scroll = Scroll { at: Some(middle), direction: Direction::Down, ticks: 1, smooth: false, pause: Duration::ZERO };
+        let scroll =
+            Scroll { at: Some(middle), direction: Direction::Down, ticks: 1, smooth: false, pause: Duration::ZERO };
         refused("scroll", desk.scroll(&scroll, ANY));
         // Where a press on another program has moved the keyboard: back to ours.
         let keyboard_to = |own: &mut OwnClient, window: u32| {
             own.focus(window);
-            wait_until("the keyboard", || (display.tool("xdotool", &["getwindowfocus"]).trim() == window.to_string()).then_some(()));
+            wait_until("the keyboard", || {
+                (display.tool("xdotool", &["getwindowfocus"]).trim() == window.to_string()).then_some(())
+            });
         };
         keyboard_to(&mut own, prompt);
         refused("type", desk.type_text("\n", Duration::ZERO, ANY));
-        for (key, modifiers) in [(Key::Return, NONE), (Key::Space, NONE), (Key::Function(4), Modifiers { option: true, ..NONE })] {
+        for (key, modifiers) in
+            [(Key::Return, NONE), (Key::Space, NONE), (Key::Function(4), Modifiers { option: true, ..NONE })]
+        {
             refused("press", desk.press(key, modifiers, Duration::ZERO, None, ANY));
         }
         let changes = [
@@ -315,7 +360,10 @@ fn sec_h04_nothing_reaches_a_window_of_this_process() {
         let (x, y) = (outside.x as u16, outside.y as u16);
         let sudden = own.window([x - 50, y - 50, 100, 100], true);
         own.raise(sudden);
-        refused("the place that a prompt has taken", desk.pointer(&click(outside), None, Expected { window: Some(foreign.id), ..ANY }));
+        refused(
+            "the place that a prompt has taken",
+            desk.pointer(&click(outside), None, Expected { window: Some(foreign.id), ..ANY }),
+        );
         // And one that takes the keyboard while a key is held.
         std::thread::scope(|scope| {
             let held = scope.spawn(|| desk.press(Key::Character('x'), NONE, Duration::from_secs(5), None, ANY));
@@ -369,6 +417,8 @@ fn captures_are_fast() {
     }
     let rate = f64::from(rounds) / started.elapsed().as_secs_f64();
     println!("{rate:.1} captures a second at 1920x1080, {bytes} bytes each");
-    if let Ok(path) = std::env::var("X11_PNG") { std::fs::write(path, desk.capture(Area::Screen(0), Scale::Native).unwrap().png).unwrap(); }
+    if let Ok(path) = std::env::var("X11_PNG") {
+        std::fs::write(path, desk.capture(Area::Screen(0), Scale::Native).unwrap().png).unwrap();
+    }
     assert!(cfg!(debug_assertions) || rate >= 10.0, "{rate:.1} a second");
 }

@@ -81,7 +81,9 @@ fn repetitions(data: &[u8], bits: &mut Bits) {
             // Where nothing repeats, as in photographs, it looks less often.
             misses += 1;
             let step = 1 + misses / 32;
-            rest.iter().take(step).for_each(|byte| bits.put_byte(*byte));
+            for byte in rest.get(..step).unwrap_or(rest) {
+                bits.put_byte(*byte);
+            }
             at += step;
         }
     }
@@ -124,8 +126,19 @@ impl Bits {
 
     /// A byte as it is: 8 bits below 144, 9 from there (RFC 1951 3.2.6). Codes are written from their highest bit.
     fn put_byte(&mut self, byte: u8) {
-        let byte = u32::from(byte);
-        if byte < 144 { self.put(reverse(0x30 + byte, 8), 8) } else { self.put(reverse(0x190 + byte - 144, 9), 9) }
+        const CODES: [(u32, u32); 256] = {
+            let mut codes = [(0, 0); 256];
+            let mut byte = 0;
+            while byte < 256 {
+                let value = byte as u32;
+                codes[byte] =
+                    if value < 144 { (reverse(0x30 + value, 8), 8) } else { (reverse(0x190 + value - 144, 9), 9) };
+                byte += 1;
+            }
+            codes
+        };
+        let (code, count) = CODES.get(usize::from(byte)).copied().unwrap_or_default();
+        self.put(code, count);
     }
 
     /// `length` bytes again that came `distance` before.
@@ -139,7 +152,11 @@ impl Bits {
                 (257 + group, extra, bits)
             }
         };
-        if code < 280 { self.put(reverse(code - 256, 7), 7) } else { self.put(reverse(0xC0 + code - 280, 8), 8) }
+        if code < 280 {
+            self.put(reverse(code - 256, 7), 7)
+        } else {
+            self.put(reverse(0xC0 + code - 280, 8), 8)
+        }
         self.put(extra, bits);
         let (code, extra, bits) = split(distance.saturating_sub(1), 2);
         self.put(reverse(code, 5), 5);
@@ -154,7 +171,7 @@ fn split(value: u32, each: u32) -> (u32, u32, u32) {
     (bits * each + (value >> bits), value & ((1 << bits) - 1), bits)
 }
 
-fn reverse(code: u32, bits: u32) -> u32 {
+const fn reverse(code: u32, bits: u32) -> u32 {
     code.reverse_bits() >> (32 - bits)
 }
 

@@ -105,7 +105,9 @@ impl Display {
     /// A window manager that runs.
     pub fn manager(&self) -> Program {
         let manager = self.program("openbox", &["--sm-disable"]);
-        wait_until("the window manager", || self.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]).contains('#').then_some(()));
+        wait_until("the window manager", || {
+            self.tool("xprop", &["-root", "_NET_SUPPORTING_WM_CHECK"]).contains('#').then_some(())
+        });
         manager
     }
 }

@@ -2,6 +2,7 @@
 
 use super::guard::Guard;
 use super::pointer::{Held, Input};
+use super::windows;
 use crate::desktop::automation::{Done, Failure, Key, Modifiers};
 use crate::limits;
 use crate::sys::x11::{Connection, Keyboard};
@@ -54,7 +55,9 @@ pub(super) fn symbols(text: &str) -> Done<Vec<u32>> {
             '\n' | '\r' => Ok(RETURN),
             '\t' => Ok(TAB),
             ' '..='~' | '\u{a0}'..='\u{ff}' => Ok(character.into()),
-            _ if character.is_control() => Err(Failure::Invalid("the text has characters that no key types".to_owned())),
+            _ if character.is_control() => {
+                Err(Failure::Invalid("the text has characters that no key types".to_owned()))
+            }
             _ => Ok(UNICODE | u32::from(character)),
         })
         .collect()
@@ -104,7 +107,11 @@ fn code(keyboard: &Keyboard, symbol: u32) -> Done<u8> {
 }
 
 /// Holds modifiers down.
-pub(super) fn hold_modifiers<'a>(connection: &'a Connection, modifiers: Modifiers, guard: &Guard) -> Done<Vec<Held<'a>>> {
+pub(super) fn hold_modifiers<'a>(
+    connection: &'a Connection,
+    modifiers: Modifiers,
+    guard: &Guard,
+) -> Done<Vec<Held<'a>>> {
     if modifiers.function {
         return Err(Failure::NotSupported("the key fn".to_owned()));
     }
@@ -125,7 +132,8 @@ pub(super) fn hold_modifiers<'a>(connection: &'a Connection, modifiers: Modifier
 pub(super) fn press(connection: &Connection, key: Key, modifiers: Modifiers, time: Duration, guard: &Guard) -> Done {
     let keyboard = connection.keyboard()?;
     let found = keyboard.find(symbol(key));
-    let (code, shift) = found.ok_or_else(|| Failure::NotSupported("a key that this keyboard does not have".to_owned()))?;
+    let (code, shift) =
+        found.ok_or_else(|| Failure::NotSupported("a key that this keyboard does not have".to_owned()))?;
     let modifiers = hold_modifiers(connection, Modifiers { shift: modifiers.shift || shift, ..modifiers }, guard)?;
     let held = hold(connection, code, guard)?;
     let end = Instant::now() + time.max(limits::X11_KEY);
@@ -213,9 +221,22 @@ fn type_batch(
         drop(shift);
         connection.pause(pause)?;
     }
-    if !lend.is_empty() {
-        // Programs look up what a key means when they get to it.
-        connection.pause(limits::X11_KEYS_SETTLE)?;
+    if lend.is_empty() { Ok(()) } else { settle(connection) }
+}
+
+/// Waits until the program that has the keyboard has nothing left to do: it looks up what a key means only when it gets to
+/// it. Xlib has no word for that, but a process that did not run for a while has read what it was sent.
+fn settle(connection: &Connection) -> Done {
+    let pid = windows::active(connection).and_then(|window| Ok(connection.pid(window)?)).unwrap_or(None).unwrap_or(0);
+    // With the state and the count of its switches; nothing of a process that is not of this machine.
+    let look = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let end = Instant::now() + limits::X11_KEYS_SETTLE;
+    let (mut before, mut quiet) = (String::new(), 0);
+    while quiet < limits::X11_QUIET_LOOKS && Instant::now() < end {
+        connection.pause(limits::X11_HELD_LOOK)?;
+        let now = look();
+        quiet = if now == before && now.contains("\nState:\tS") { quiet + 1 } else { 0 };
+        before = now;
     }
     Ok(())
 }
@@ -226,9 +247,10 @@ mod tests {
 
     #[test]
     fn texts_become_keysyms_and_other_controls_are_refused() {
-        assert_eq!(symbols("aZ é\n€\r\n\t🦀").unwrap(), [
-            0x61, 0x5a, 0x20, 0xe9, RETURN, 0x0100_20ac, RETURN, TAB, 0x0101_f980
-        ]);
+        assert_eq!(
+            symbols("aZ é\n€\r\n\t🦀").unwrap(),
+            [0x61, 0x5a, 0x20, 0xe9, RETURN, 0x0100_20ac, RETURN, TAB, 0x0101_f980]
+        );
         for text in ["\u{1b}[A", "a\0", "\u{7f}", "\u{85}"] {
             assert!(symbols(text).is_err(), "{text:?}");
         }
@@ -239,7 +261,10 @@ mod tests {
     #[test]
     fn keys_are_lent_as_long_as_there_are_some() {
         let missing = |symbol| symbol >= 100;
-        assert_eq!(next_batch(&[1, 100, 2, 101, 100, 102, 3], 2, missing), (&[1, 100, 2, 101, 100][..], vec![100, 101]));
+        assert_eq!(
+            next_batch(&[1, 100, 2, 101, 100, 102, 3], 2, missing),
+            (&[1, 100, 2, 101, 100][..], vec![100, 101])
+        );
         assert_eq!(next_batch(&[102, 3], 2, missing), (&[102, 3][..], vec![102]));
         assert_eq!(next_batch(&[1, 2], 0, missing), (&[1, 2][..], vec![]));
     }

@@ -9,8 +9,8 @@ mod pointer;
 mod windows;
 
 use super::automation::{
-    Ability, Application, ApplicationChange, Area, Automation, Done, Expected, Failure, Image, Key, Modifiers, Permissions,
-    Point, Pointer, Rect, Scale, Screen, Scroll, Size, Window, WindowChange, WindowId,
+    Ability, Application, ApplicationChange, Area, Automation, Done, Expected, Failure, Image, Key, Modifiers,
+    Permissions, Point, Pointer, Rect, Scale, Screen, Scroll, Size, Window, WindowChange, WindowId,
 };
 use super::png;
 use crate::sys::x11::{self, Connection, Error, Pixels, Server};
@@ -120,12 +120,16 @@ impl Automation for X11 {
 
     fn type_text(&self, text: &str, pause: Duration, expected: Expected) -> Done {
         let symbols = keyboard::symbols(text)?;
-        self.run(move |connection| keyboard::type_symbols(connection, &symbols, pause, &Guard::new(connection, expected)?))
+        self.run(move |connection| {
+            keyboard::type_symbols(connection, &symbols, pause, &Guard::new(connection, expected)?)
+        })
     }
 
     fn press(&self, key: Key, modifiers: Modifiers, hold: Duration, to: Option<i32>, expected: Expected) -> Done {
         not_targeted(to)?;
-        self.run(move |connection| keyboard::press(connection, key, modifiers, hold, &Guard::new(connection, expected)?))
+        self.run(move |connection| {
+            keyboard::press(connection, key, modifiers, hold, &Guard::new(connection, expected)?)
+        })
     }
 
     fn clipboard(&self) -> Done<String> {
@@ -143,7 +147,9 @@ impl Automation for X11 {
 
     fn change_application(&self, pid: i32, change: ApplicationChange) -> Done<bool> {
         match change {
-            ApplicationChange::Activate => self.run(move |connection| windows::activate(connection, pid)).map(|()| true),
+            ApplicationChange::Activate => {
+                self.run(move |connection| windows::activate(connection, pid)).map(|()| true)
+            }
             _ => Err(Failure::NotSupported("hiding or ending programs".to_owned())),
         }
     }
@@ -204,7 +210,8 @@ fn desktop(connection: &Connection) -> Done<Pixelated> {
 
 fn screens(connection: &Connection) -> Done<Vec<Screen>> {
     let monitors = connection.monitors()?;
-    let screen = |(name, x, y, width, height)| Screen { name, bounds: Pixelated { x, y, width, height }.rect(), scale: 1.0 };
+    let screen =
+        |(name, x, y, width, height)| Screen { name, bounds: Pixelated { x, y, width, height }.rect(), scale: 1.0 };
     if monitors.is_empty() {
         return Ok(vec![Screen { name: None, bounds: desktop(connection)?.rect(), scale: 1.0 }]);
     }

@@ -122,11 +122,13 @@ fn drag(connection: &Connection, path: &[Point], pause: Duration, modifiers: Mod
         go(connection, *point, &anywhere)?;
         Ok(connection.pause(pause.max(limits::X11_DRAG_STEP))?)
     });
-    let done = way.and_then(|()| connection.alone(|| {
-        anywhere.point(connection, connection.pointer()?)?;
-        connection.button(1, false);
-        Ok(connection.sync()?)
-    }));
+    let done = way.and_then(|()| {
+        connection.alone(|| {
+            anywhere.point(connection, connection.pointer()?)?;
+            connection.button(1, false);
+            Ok(connection.sync()?)
+        })
+    });
     if done.is_err() {
         connection.move_pointer(start.0, start.1);
     }

@@ -2,7 +2,9 @@
 
 use super::guard::Guard;
 use super::{Pixelated, desktop, pixel};
-use crate::desktop::automation::{Application, Done, Expected, Failure, Point, Presence, Size, Window, WindowChange, WindowId};
+use crate::desktop::automation::{
+    Application, Done, Expected, Failure, Point, Presence, Size, Window, WindowChange, WindowId,
+};
 use crate::limits;
 use crate::sys::x11::{Connection, Error};
 use std::time::Instant;
@@ -31,9 +33,8 @@ fn can(connection: &Connection, supported: &[u32], what: &'static str) -> Done<b
 fn ids(connection: &Connection) -> Done<Vec<WindowId>> {
     if supported(connection)?.is_empty() {
         let (_, children) = connection.family(connection.root())?;
-        let shown = |window: &WindowId| {
-            connection.attributes(*window).is_ok_and(|window| window.visible && !window.input_only)
-        };
+        let shown =
+            |window: &WindowId| connection.attributes(*window).is_ok_and(|window| window.visible && !window.input_only);
         return Ok(children.into_iter().rev().filter(shown).take(limits::X11_WINDOWS).collect());
     }
     let mut windows = connection.numbers(connection.root(), "_NET_CLIENT_LIST_STACKING")?;
@@ -88,7 +89,7 @@ pub(super) fn bounds(connection: &Connection, toplevel: WindowId) -> Done<Pixela
 }
 
 /// The window that has the keyboard.
-fn active(connection: &Connection) -> Done<WindowId> {
+pub(super) fn active(connection: &Connection) -> Done<WindowId> {
     if let Some(active) = connection.numbers(connection.root(), "_NET_ACTIVE_WINDOW")?.first() {
         return Ok(*active);
     }
@@ -187,7 +188,9 @@ pub(super) fn change(connection: &Connection, window: WindowId, change: WindowCh
     let unmanaged = |what: &str| Err(Failure::NotSupported(format!("{what} without a window manager")));
     match change {
         WindowChange::Focus => focus(connection, window, can(connection, &supported, "_NET_ACTIVE_WINDOW")?),
-        WindowChange::Place(to, size) => place(connection, window, to, size, can(connection, &supported, "_NET_MOVERESIZE_WINDOW")?),
+        WindowChange::Place(to, size) => {
+            place(connection, window, to, size, can(connection, &supported, "_NET_MOVERESIZE_WINDOW")?)
+        }
         WindowChange::Close if can(connection, &supported, "_NET_CLOSE_WINDOW")? => {
             Ok(connection.send(root, window, "_NET_CLOSE_WINDOW", [0, PAGER, 0, 0, 0])?)
         }
@@ -233,7 +236,8 @@ fn place(connection: &Connection, window: WindowId, to: Option<Point>, size: Opt
     let (x, y) = to.map_or((now.x, now.y), pixel);
     let [wide, high] = [now.width.saturating_sub(inner.width), now.height.saturating_sub(inner.height)];
     let length = |wanted: f64, frame: u32| (wanted.round() as u32).clamp(frame + 1, limits::X11_LONGEST) - frame;
-    let (width, height) = size.map_or((inner.width, inner.height), |size| (length(size.width, wide), length(size.height, high)));
+    let (width, height) =
+        size.map_or((inner.width, inner.height), |size| (length(size.width, wide), length(size.height, high)));
     if !managed {
         return Ok(connection.place(window, x, y, width, height)?);
     }

@@ -40,7 +40,9 @@ impl Connection {
             return Err(Error::TooLarge);
         }
         // SAFETY: a live connection.
-        let image = unsafe { (self.library.x.XGetImage)(self.display, window.into(), x, y, width, height, c_ulong::MAX, Z_PIXMAP) };
+        let image = unsafe {
+            (self.library.x.XGetImage)(self.display, window.into(), x, y, width, height, c_ulong::MAX, Z_PIXMAP)
+        };
         let pixels = self.refusal().and_then(|()| {
             // SAFETY: null or an image that XGetImage made, destroyed only below.
             let image = unsafe { image.as_ref() }.ok_or(Error::Refused(8))?;
@@ -63,15 +65,15 @@ impl Connection {
             big_endian: image.byte_order == MOST_SIGNIFICANT_FIRST,
             masks: [image.red_mask, image.green_mask, image.blue_mask].map(|mask| u32::try_from(mask).unwrap_or(0)),
         };
-        if image.data.is_null() || !(1..=4).contains(&layout.bytes) || row < width * layout.bytes {
+        if image.data.is_null() || width == 0 || !(1..=4).contains(&layout.bytes) || row < width * layout.bytes {
             return Err(Error::Extension("images of 8 to 32 bits a pixel"));
         }
         let palette = if layout.masks == [0; 3] { self.palette(window)? } else { Vec::new() };
         // SAFETY: XGetImage fills `height` rows of `bytes_per_line` bytes, live as long as the image.
         let data = unsafe { slice_from_raw_parts(image.data.cast::<u8>(), row * height).as_ref() }.unwrap_or_default();
-        let mut rgb = Vec::with_capacity(3 * width * height);
-        for row in data.chunks_exact(row) {
-            append_row(&mut rgb, row.get(..width * layout.bytes).unwrap_or_default(), &layout, &palette);
+        let mut rgb = vec![0; 3 * width * height];
+        for (to, from) in rgb.chunks_exact_mut(3 * width).zip(data.chunks_exact(row)) {
+            convert(to, from, &layout, &palette);
         }
         Ok(Pixels { width: image.width.unsigned_abs(), height: image.height.unsigned_abs(), rgb })
     }
@@ -83,22 +85,25 @@ impl Connection {
         // SAFETY: a live connection and 256 live colours.
         unsafe { (self.library.x.XQueryColors)(self.display, colormap.into(), colours.as_mut_ptr(), 256) };
         self.refusal()?;
-        Ok(colours.iter().map(|colour| [colour.red, colour.green, colour.blue].map(|value| value.to_be_bytes()[0])).collect())
+        Ok(colours
+            .iter()
+            .map(|colour| [colour.red, colour.green, colour.blue].map(|value| value.to_be_bytes()[0]))
+            .collect())
     }
 }
 
-/// Appends one row's pixels.
-fn append_row(rgb: &mut Vec<u8>, row: &[u8], layout: &Layout, palette: &[[u8; 3]]) {
+/// One row's pixels.
+fn convert(rgb: &mut [u8], row: &[u8], layout: &Layout, palette: &[[u8; 3]]) {
     const USUAL: [u32; 3] = [0xff_0000, 0xff00, 0xff];
+    let rgb = rgb.as_chunks_mut::<3>().0.iter_mut();
     if layout.bytes == 4 && !layout.big_endian && layout.masks == USUAL {
-        let (pixels, _) = row.as_chunks::<4>();
-        return rgb.extend(pixels.iter().flat_map(|[blue, green, red, _]| [*red, *green, *blue]));
+        return rgb.zip(row.as_chunks::<4>().0).for_each(|(to, [blue, green, red, _])| *to = [*red, *green, *blue]);
     }
-    for bytes in row.chunks_exact(layout.bytes) {
+    for (to, bytes) in rgb.zip(row.chunks_exact(layout.bytes)) {
         let add = |value: u32, byte: &u8| value << 8 | u32::from(*byte);
         let pixel = if layout.big_endian { bytes.iter().fold(0, add) } else { bytes.iter().rev().fold(0, add) };
         let indexed = || usize::try_from(pixel).ok().and_then(|index| palette.get(index)).copied().unwrap_or_default();
-        rgb.extend(if palette.is_empty() { layout.masks.map(|mask| channel(pixel, mask)) } else { indexed() });
+        *to = if palette.is_empty() { layout.masks.map(|mask| channel(pixel, mask)) } else { indexed() };
     }
 }
 
@@ -114,8 +119,8 @@ mod tests {
     use super::*;
 
     fn row(bytes: &[u8], size: usize, big_endian: bool, masks: [u32; 3], palette: &[[u8; 3]]) -> Vec<u8> {
-        let mut rgb = Vec::new();
-        append_row(&mut rgb, bytes, &Layout { bytes: size, big_endian, masks }, palette);
+        let mut rgb = vec![0; bytes.len() / size * 3];
+        convert(&mut rgb, bytes, &Layout { bytes: size, big_endian, masks }, palette);
         rgb
     }
 

@@ -22,9 +22,9 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_long, c_void};
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, OnceLock, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Library(file, hint) => write!(f, "{file} cannot be used: {hint}"),
-            Self::NoDisplay => f.write_str("no X server answers: set DISPLAY (and XAUTHORITY) to the one of the desktop"),
+            Self::NoDisplay => {
+                f.write_str("no X server answers: set DISPLAY (and XAUTHORITY) to the one of the desktop")
+            }
             Self::Extension(name) => write!(f, "the X server lacks the extension {name}"),
             Self::Lost => f.write_str("the X server has closed the connection; try again"),
             Self::Timeout => f.write_str("the X server did not answer in time"),

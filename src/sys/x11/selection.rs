@@ -36,9 +36,13 @@ enum Data<'a> {
 /// What we wait for.
 enum Event {
     /// The answer to our question; the property is 0 for a refusal.
-    Answer { property: Id },
+    Answer {
+        property: Id,
+    },
     /// A property has a new value.
-    Written { property: Id },
+    Written {
+        property: Id,
+    },
     /// Somebody asks for what we hold.
     Question(XSelectionRequestEvent),
     /// Somebody else holds the clipboard now.
@@ -68,7 +72,9 @@ impl Connection {
         Ok(Some(unsafe {
             match event.kind {
                 SELECTION_NOTIFY => Event::Answer { property: event.selection.property },
-                PROPERTY_NOTIFY if event.property.state == NEW_VALUE => Event::Written { property: event.property.atom },
+                PROPERTY_NOTIFY if event.property.state == NEW_VALUE => {
+                    Event::Written { property: event.property.atom }
+                }
                 SELECTION_REQUEST => Event::Question(event.request),
                 SELECTION_CLEAR => Event::Taken,
                 _ => Event::Other,
@@ -115,7 +121,11 @@ impl Connection {
         }
         let first = self.property(narrow(self.own), here, true)?;
         if first.kind != self.atom("INCR")? {
-            return if first.bytes.len() > limits::CLIPBOARD_BYTES { Err(Error::TooLarge) } else { Ok(Some(first.bytes)) };
+            return if first.bytes.len() > limits::CLIPBOARD_BYTES {
+                Err(Error::TooLarge)
+            } else {
+                Ok(Some(first.bytes))
+            };
         }
         // In pieces: each one that we delete lets the next one come, an empty one ends it.
         let mut bytes = Vec::new();
@@ -141,7 +151,9 @@ impl Connection {
         };
         let count = c_int::try_from(count).unwrap_or(0);
         // SAFETY: a live connection and `count` live items: bytes for format 8, longs for format 32.
-        unsafe { (self.library.x.XChangeProperty)(self.display, window, property, kind, format, REPLACE, start, count) };
+        unsafe {
+            (self.library.x.XChangeProperty)(self.display, window, property, kind, format, REPLACE, start, count)
+        };
     }
 
     /// Answers one question for what we hold.

@@ -72,7 +72,14 @@ impl Connection {
         let (mut root, mut parent, mut children, mut count) = (0, 0, null_mut(), 0);
         // SAFETY: a live connection and live variables.
         let found = unsafe {
-            (self.library.x.XQueryTree)(self.display, window.into(), &raw mut root, &raw mut parent, &raw mut children, &raw mut count)
+            (self.library.x.XQueryTree)(
+                self.display,
+                window.into(),
+                &raw mut root,
+                &raw mut parent,
+                &raw mut children,
+                &raw mut count,
+            )
         };
         self.refusal()?;
         if found == 0 {
@@ -115,7 +122,16 @@ impl Connection {
         let (mut there_x, mut there_y, mut child) = (0, 0, 0);
         // SAFETY: a live connection and live variables.
         unsafe {
-            (self.library.x.XTranslateCoordinates)(self.display, self.root, window.into(), x, y, &raw mut there_x, &raw mut there_y, &raw mut child)
+            (self.library.x.XTranslateCoordinates)(
+                self.display,
+                self.root,
+                window.into(),
+                x,
+                y,
+                &raw mut there_x,
+                &raw mut there_y,
+                &raw mut child,
+            )
         };
         self.refusal()?;
         Ok(narrow(child))
@@ -147,7 +163,17 @@ impl Connection {
         let [inner_x, inner_y] = &mut inner;
         // SAFETY: a live connection and live variables.
         unsafe {
-            (self.library.x.XQueryPointer)(self.display, self.root, &raw mut root, &raw mut child, &raw mut x, &raw mut y, inner_x, inner_y, &raw mut mask)
+            (self.library.x.XQueryPointer)(
+                self.display,
+                self.root,
+                &raw mut root,
+                &raw mut child,
+                &raw mut x,
+                &raw mut y,
+                inner_x,
+                inner_y,
+                &raw mut mask,
+            )
         };
         self.refusal()?;
         Ok((x, y))
@@ -176,8 +202,18 @@ impl Connection {
         // SAFETY: a live connection and live variables.
         unsafe {
             (self.library.x.XGetWindowProperty)(
-                self.display, window.into(), name, 0, most, c_int::from(take), 0,
-                &raw mut kind, &raw mut format, &raw mut count, &raw mut left, &raw mut data,
+                self.display,
+                window.into(),
+                name,
+                0,
+                most,
+                c_int::from(take),
+                0,
+                &raw mut kind,
+                &raw mut format,
+                &raw mut count,
+                &raw mut left,
+                &raw mut data,
             )
         };
         let count = usize::try_from(count).unwrap_or(0);
@@ -228,7 +264,9 @@ impl Connection {
         let mut spec = XResClientIdSpec { client: window.into(), mask: PID_MASK };
         let (mut count, mut values) = (0, null_mut());
         // SAFETY: a live connection, one live specification and live variables.
-        unsafe { (self.library.resource.XResQueryClientIds)(self.display, 1, &raw mut spec, &raw mut count, &raw mut values) };
+        unsafe {
+            (self.library.resource.XResQueryClientIds)(self.display, 1, &raw mut spec, &raw mut count, &raw mut values)
+        };
         // SAFETY: values has `count` elements, of which the first is read.
         let pid = if count > 0 { unsafe { (self.library.resource.XResGetClientPid)(values) } } else { -1 };
         if !values.is_null() {
@@ -302,7 +340,9 @@ impl Connection {
     /// There is no such window.
     pub fn iconify(&self, window: Window) -> Result<(), Error> {
         // SAFETY: a live connection.
-        unsafe { (self.library.x.XIconifyWindow)(self.display, window.into(), (self.library.x.XDefaultScreen)(self.display)) };
+        unsafe {
+            (self.library.x.XIconifyWindow)(self.display, window.into(), (self.library.x.XDefaultScreen)(self.display))
+        };
         self.sync()
     }
 
@@ -324,13 +364,15 @@ impl Connection {
             return Ok(Vec::new());
         }
         // SAFETY: it has `count` elements until it is freed below.
-        let monitors = unsafe { slice_from_raw_parts(array, usize::try_from(count).unwrap_or(0)).as_ref() }.unwrap_or_default();
+        let monitors =
+            unsafe { slice_from_raw_parts(array, usize::try_from(count).unwrap_or(0)).as_ref() }.unwrap_or_default();
         let mut found: Vec<_> = monitors
             .iter()
             .map(|monitor| {
                 let length = |value: c_int| u32::try_from(value).unwrap_or(0);
                 // SAFETY: a live connection; the name is an atom of the server's.
-                let name = take_text(&self.library.x, unsafe { (self.library.x.XGetAtomName)(self.display, monitor.name) });
+                let name =
+                    take_text(&self.library.x, unsafe { (self.library.x.XGetAtomName)(self.display, monitor.name) });
                 (monitor.primary == 0, (name, monitor.x, monitor.y, length(monitor.width), length(monitor.height)))
             })
             .collect();
