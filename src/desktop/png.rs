@@ -126,6 +126,7 @@ impl Bits {
 
     /// A byte as it is: 8 bits below 144, 9 from there (RFC 1951 3.2.6). Codes are written from their highest bit.
     fn put_byte(&mut self, byte: u8) {
+        #[allow(clippy::indexing_slicing)] // The compiler does this.
         const CODES: [(u32, u32); 256] = {
             let mut codes = [(0, 0); 256];
             let mut byte = 0;
@@ -192,6 +193,7 @@ fn adler32(data: &[u8]) -> u32 {
 
 /// PNG annex D.
 fn crc32(parts: &[&[u8]]) -> u32 {
+    #[allow(clippy::indexing_slicing)] // The compiler does this.
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut index = 0;

@@ -165,7 +165,7 @@ pub(super) fn type_symbols(connection: &Connection, symbols: &[u32], pause: Dura
     let (caps, other_layout) = connection.keyboard_state()?;
     // Lent keys have one meaning in all layouts; keys of the keyboard are known for the first layout only.
     let missing = |symbol: u32| {
-        let typed = symbol < 0xff00 || symbol >= UNICODE;
+        let typed = !(0xff00..UNICODE).contains(&symbol);
         keyboard.find(symbol).is_none() || (other_layout && typed)
     };
     let spare = keyboard.spare();

@@ -243,7 +243,8 @@ fn place(connection: &Connection, window: WindowId, to: Option<Point>, size: Opt
     }
     /// NorthWest: the place is that of the frame; then which of x, y, width and height are meant, and who asks.
     const GRAVITY: u32 = 1;
-    let flags = GRAVITY | u32::from(to.is_some()) * 0x300 | u32::from(size.is_some()) * 0xC00 | PAGER << 12;
+    let [position, extent] = [if to.is_some() { 0x300 } else { 0 }, if size.is_some() { 0xC00 } else { 0 }];
+    let flags = GRAVITY | position | extent | (PAGER << 12);
     let message = [flags, x.cast_unsigned(), y.cast_unsigned(), width, height];
     Ok(connection.send(connection.root(), window, "_NET_MOVERESIZE_WINDOW", message)?)
 }

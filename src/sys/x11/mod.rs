@@ -13,7 +13,7 @@ mod tree;
 pub use image::Pixels;
 pub use input::Keyboard;
 pub use selection::hold_clipboard;
-pub use tree::Attributes;
+pub use tree::{Attributes, Monitor};
 
 use crate::limits;
 use library::{Display, Id, XErrorEvent, Xlib, Xrandr, Xres, Xtst};

@@ -37,6 +37,17 @@ pub struct Attributes {
     pub colormap: u32,
 }
 
+/// A monitor: a part of the root window, pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names say it.
+pub struct Monitor {
+    pub name: Option<String>,
+    pub x: i32,
+    pub y: i32,
+    pub width: u32,
+    pub height: u32,
+}
+
 /// A property's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Property {
@@ -346,11 +357,11 @@ impl Connection {
         self.sync()
     }
 
-    /// The monitors: name, position and size, the primary one first. Empty where the server does not tell.
+    /// The monitors, the primary one first. Empty where the server does not tell.
     ///
     /// # Errors
     /// The server is gone.
-    pub fn monitors(&self) -> Result<Vec<(Option<String>, i32, i32, u32, u32)>, Error> {
+    pub fn monitors(&self) -> Result<Vec<Monitor>, Error> {
         let Some(library) = &self.library.monitors else { return Ok(Vec::new()) };
         let (mut event, mut error, mut count) = (0, 0, 0);
         // SAFETY: a live connection and live variables.
@@ -371,9 +382,10 @@ impl Connection {
             .map(|monitor| {
                 let length = |value: c_int| u32::try_from(value).unwrap_or(0);
                 // SAFETY: a live connection; the name is an atom of the server's.
-                let name =
-                    take_text(&self.library.x, unsafe { (self.library.x.XGetAtomName)(self.display, monitor.name) });
-                (monitor.primary == 0, (name, monitor.x, monitor.y, length(monitor.width), length(monitor.height)))
+                let name = unsafe { (self.library.x.XGetAtomName)(self.display, monitor.name) };
+                let (width, height) = (length(monitor.width), length(monitor.height));
+                let name = take_text(&self.library.x, name);
+                (monitor.primary == 0, Monitor { name, x: monitor.x, y: monitor.y, width, height })
             })
             .collect();
         // SAFETY: what XRRGetMonitors allocated; all that is kept was copied.
