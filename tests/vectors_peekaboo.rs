@@ -93,8 +93,14 @@ fn vectors_peekaboo_operations() {
 /// Where we differ on purpose. Source: spec peekaboo-bridge §2.
 const STRICTER: [&str; 2] = ["request-072", "request-073"]; // a trailing comma, a duplicate member
 const MORE_LENIENT: [(&str, &str); 3] = [
-    ("response-078", r#"{"handshake":{"_0":{"hostKind":"gui","negotiatedVersion":{"major":1,"minor":7},"supportedOperations":["captureScreen"]}}}"#),
-    ("response-079", r#"{"handshake":{"_0":{"enabledOperations":[],"hostKind":"gui","negotiatedVersion":{"major":1,"minor":7},"supportedOperations":["captureScreen"]}}}"#),
+    (
+        "response-078",
+        r#"{"handshake":{"_0":{"hostKind":"gui","negotiatedVersion":{"major":1,"minor":7},"supportedOperations":["captureScreen"]}}}"#,
+    ),
+    (
+        "response-079",
+        r#"{"handshake":{"_0":{"enabledOperations":[],"hostKind":"gui","negotiatedVersion":{"major":1,"minor":7},"supportedOperations":["captureScreen"]}}}"#,
+    ),
     ("response-103", r#"{"error":{"_0":{"code":"internalError","message":"m"}}}"#),
 ];
 

@@ -67,7 +67,9 @@ impl<'a> Decoder<'a> {
     fn integer<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Undecodable> {
         match self.0.and_then(Value::as_f64) {
             // Past 2^53 a float may have been rounded, which a whole one written with its digits is not.
-            Some(float) if self.0.is_some_and(Value::is_f64) && float.fract() == 0.0 && float.abs() <= 2_f64.powi(53) => {
+            Some(float)
+                if self.0.is_some_and(Value::is_f64) && float.fract() == 0.0 && float.abs() <= 2_f64.powi(53) =>
+            {
                 visitor.visit_i64(float as i64)
             }
             _ => self.deserialize_any(visitor),
@@ -206,11 +208,7 @@ impl<'de> VariantAccess<'de> for Case<'de> {
         Err(Undecodable::custom("no case has two unnamed payloads"))
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Undecodable> {
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Undecodable> {
         visitor.visit_map(decoders(self.payload))
     }
 }
