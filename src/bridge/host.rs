@@ -7,14 +7,13 @@ use crate::desktop::automation::{self, Ability, Automation};
 use crate::limits;
 use crate::log;
 use crate::protocol::peekaboo::coding::decode;
-use crate::protocol::peekaboo::types::{ErrorCode, Failure, Handshake, HandshakeAnswer, HostKind, Version};
+use crate::protocol::peekaboo::types::{ErrorCode, Failure, Handshake, HostKind, Version};
 use crate::protocol::peekaboo::{Operation, Permission, Request, Response, VERSION};
 use crate::sys::{socket, worker};
 use crate::transport::code_identity::{CodeIdentity, Unidentified};
 use crate::transport::connections::{Connection, Connections, Listening, is_own_user};
 use crate::transport::lease::SocketLease;
 use crate::transport::stream::Stream;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -229,23 +228,7 @@ impl Host {
         if caller.signed.is_none() && !claims_nothing_else {
             return unauthorized();
         }
-        let granted = self.operations.granted();
-        let offered: Vec<Operation> =
-            self.operations.offered().iter().copied().filter(|operation| operation.since() <= version.minor).collect();
-        let is_granted = |operation: &Operation| operation.permission().is_none_or(|needed| granted.has(needed));
-        let tags: BTreeMap<_, _> = offered
-            .iter()
-            .map(|operation| (operation.to_string(), operation.permission().into_iter().collect()))
-            .collect();
-        Response::Handshake(HandshakeAnswer {
-            negotiated_version: *version,
-            host_kind: self.options.kind,
-            enabled_operations: Some(offered.iter().copied().filter(is_granted).collect()),
-            supported_operations: offered,
-            permission_tags: tags,
-            build: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            permissions: Some(granted),
-        })
+        Response::Handshake(self.operations.introduce(*version, self.options.kind))
     }
 
     /// Works on a thread of its own, since a desktop may hang: then this one request is answered
@@ -334,6 +317,14 @@ fn deadline_of(operation: Operation) -> Duration {
     match operation {
         Operation::DetectElements | Operation::InspectAccessibilityTree => limits::BRIDGE_DETECTION_DEADLINE,
         _ => limits::BRIDGE_OPERATION_DEADLINE,
+    }
+}
+
+/// How long a client waits for its answer.
+pub fn deadline_of_call(operation: Operation) -> Duration {
+    match operation {
+        Operation::DetectElements | Operation::InspectAccessibilityTree => limits::BRIDGE_DETECTION_CALL_DEADLINE,
+        _ => limits::BRIDGE_CALL_DEADLINE,
     }
 }
 

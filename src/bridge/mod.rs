@@ -10,13 +10,21 @@
 //! | [`snapshots`] | what a client saw, for clicks that come later |
 //! | [`client`] | the other end: finds a host and asks it |
 
+use crate::desktop::automation::Automation;
 use crate::log;
+use crate::protocol::peekaboo::types::HostKind;
+use crate::state::StateDir;
+use crate::state::files::secure_directory;
 use crate::sys::process::effective_uid;
+use crate::transport::code_identity;
+use crate::transport::connections::Listening;
+use crate::transport::lease::{SocketLease, check_length};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub mod client;
 pub mod host;
@@ -30,14 +38,72 @@ const SOCKET: &str = "bridge.sock";
 /// Names that OpenClaw had; programs of those days look for its socket there. Source: spec §1
 const LEGACY: [&str; 3] = ["clawdbot", "clawdis", "moltbot"];
 
-/// Where programs keep what is theirs.
-fn support(home: &Path) -> PathBuf {
-    if cfg!(target_os = "macos") { home.join("Library/Application Support") } else { home.join(".local/share") }
+/// The socket of the Mac app of this name.
+pub fn socket_of(app: &str, home: &Path) -> PathBuf {
+    home.join("Library/Application Support").join(app).join(SOCKET)
 }
 
-/// The socket of the app of this name.
-pub fn socket_of(app: &str, home: &Path) -> PathBuf {
-    support(home).join(app).join(SOCKET)
+/// Where our own host serves: where its clients look on macOS, elsewhere beside our other sockets.
+pub fn own_socket(state: &StateDir, home: &Path) -> PathBuf {
+    if cfg!(target_os = "macos") { socket_of("OpenClaw", home) } else { state.bridge_socket() }
+}
+
+/// A host that serves; dropping it ends it, and with it the legacy names.
+pub struct Serving {
+    _listening: Listening,
+    socket: PathBuf,
+    home: PathBuf,
+}
+
+/// Serves `socket` from now on: what the app calls while the bridge is switched on, and
+/// `openclaw bridge serve`. `kind` says what this process is, `holder` which app a person grants
+/// permissions to.
+///
+/// # Errors
+/// A sentence: the socket cannot be had.
+pub fn serve(
+    socket: PathBuf,
+    home: PathBuf,
+    automation: Arc<dyn Automation>,
+    kind: HostKind,
+    holder: &str,
+) -> Result<Serving, String> {
+    let said = |error: &dyn std::fmt::Display| format!("the bridge cannot be opened: {error}");
+    let directory = socket.parent().ok_or_else(|| said(&"its socket has no directory"))?;
+    check_length(&socket).map_err(|error| said(&error))?;
+    secure_directory(directory).map_err(|error| said(&error))?;
+    let lease = SocketLease::bind(&socket).map_err(|error| said(&error))?;
+    let lets_unsigned_in = lets_unsigned_in(std::env::var_os(UNSIGNED_VARIABLE).as_deref());
+    if !cfg!(target_os = "macos") && !lets_unsigned_in {
+        log!("bridge", "programs have no signatures on this system, so every client will be refused");
+    }
+    let options = host::Options {
+        automation,
+        signers: host::Signers::default(),
+        identify: Box::new(code_identity::of_peer),
+        lets_unsigned_in,
+        kind,
+        holder: holder.to_owned(),
+    };
+    let listening = host::start(lease, options).map_err(|error| said(&error))?;
+    if cfg!(target_os = "macos") {
+        link_legacy_names(&socket, &home);
+    }
+    log!("bridge", "serving {}", socket.display());
+    Ok(Serving { _listening: listening, socket, home })
+}
+
+impl Serving {
+    /// Where it serves.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        unlink_legacy_names(&self.socket, &self.home);
+    }
 }
 
 /// Makes the legacy names lead to our socket: only in directories that are ours alone, and only where

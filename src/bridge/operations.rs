@@ -10,8 +10,8 @@ use crate::desktop::automation::{
 use crate::limits;
 use crate::protocol::peekaboo::coding::{Data, Date};
 use crate::protocol::peekaboo::types::{
-    self as wire, Cadence, CaptureMode, ClickTarget, ClickType, Direction, ElementType, ErrorCode, PermissionsStatus,
-    Scale, TypeAction, WindowContext, WindowTarget,
+    self as wire, Cadence, CaptureMode, ClickTarget, ClickType, Direction, ElementType, ErrorCode, HandshakeAnswer,
+    HostKind, PermissionsStatus, Scale, TypeAction, Version, WindowContext, WindowTarget,
 };
 use crate::protocol::peekaboo::{Operation, Request, Response};
 use crate::sys::clock;
@@ -96,7 +96,7 @@ pub fn needs(operation: Operation) -> Option<&'static [Ability]> {
     })
 }
 
-/// The operations that a desktop with these abilities can serve.
+/// The operations that a desktop with these abilities can serve, by name, as real hosts list them.
 fn offered(abilities: &[Ability]) -> Vec<Operation> {
     let possible = |operation: &Operation| {
         needs(*operation).is_some_and(|needed| needed.iter().all(|ability| abilities.contains(ability)))
@@ -153,11 +153,6 @@ impl Operations {
         Self { automation, offered, snapshots: Snapshots::default(), under_way: Arc::default() }
     }
 
-    /// What can be asked for, by name, as real hosts list it.
-    pub fn offered(&self) -> &[Operation] {
-        &self.offered
-    }
-
     /// What the owner has granted, as the wire says it.
     pub fn granted(&self) -> PermissionsStatus {
         let automation::Permissions { screen_recording, accessibility, event_posting, apple_script } =
@@ -169,6 +164,26 @@ impl Operations {
     pub fn begin(&self) -> Option<UnderWay> {
         let place = UnderWay(Arc::clone(&self.under_way));
         (self.under_way.fetch_add(1, Ordering::SeqCst) < limits::BRIDGE_OPERATIONS).then_some(place)
+    }
+
+    /// A host's side of a handshake in this version.
+    pub fn introduce(&self, version: Version, kind: HostKind) -> HandshakeAnswer {
+        let granted = self.granted();
+        let offered: Vec<Operation> =
+            self.offered.iter().copied().filter(|operation| operation.since() <= version.minor).collect();
+        let is_granted = |operation: &Operation| operation.permission().is_none_or(|needed| granted.has(needed));
+        HandshakeAnswer {
+            negotiated_version: version,
+            host_kind: kind,
+            enabled_operations: Some(offered.iter().copied().filter(is_granted).collect()),
+            permission_tags: offered
+                .iter()
+                .map(|operation| (operation.to_string(), operation.permission().into_iter().collect()))
+                .collect(),
+            supported_operations: offered,
+            build: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            permissions: Some(granted),
+        }
     }
 
     /// Offered here, and everything granted that it needs. Nothing is asked and nothing is opened.
