@@ -469,3 +469,45 @@ pub const X11_SETTLE: Duration = Duration::from_secs(2);
 pub const X11_LONGEST: u32 = 32_767;
 /// Characters that are typed at once. ours; more than fit into [`X11_ACTION`]
 pub const X11_TYPED_CHARS: usize = 10_000;
+// ---- bridge ----
+
+/// Bytes of one request and of one answer. spec: peekaboo-bridge §1
+pub const BRIDGE_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of requests that are being read or worked on, all together: four of the largest. ours
+pub const BRIDGE_REQUEST_BYTES: usize = 4 * BRIDGE_MESSAGE_BYTES;
+/// Bytes that are read and discarded from a client that was refused. security-cases A129 row
+pub const BRIDGE_REFUSED_BYTES: usize = 64 * 1024;
+/// From accept to the end of the request. spec: peekaboo-bridge §1
+pub const BRIDGE_READ_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an operation may take: the client waits for 10 s. security-cases A130 row
+pub const BRIDGE_OPERATION_DEADLINE: Duration = Duration::from_secs(9);
+/// How long looking for elements may take: the client waits for 30 s. security-cases A130 row
+pub const BRIDGE_DETECTION_DEADLINE: Duration = Duration::from_secs(28);
+/// How long a client may take to read its answer. ours
+pub const BRIDGE_WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Operations under way at once, those that hang included; one more is answered `serverBusy`. ours
+pub const BRIDGE_OPERATIONS: usize = 256;
+/// Snapshots that are kept. spec: peekaboo-bridge §6
+pub const BRIDGE_SNAPSHOTS: usize = 50;
+/// Bytes of what they were made of, all together; then the one that was used least recently goes. ours
+pub const BRIDGE_SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// A snapshot that was not used for this long is forgotten. spec: peekaboo-bridge §6
+pub const BRIDGE_SNAPSHOT_TTL: Duration = Duration::from_secs(600);
+/// Characters of a snapshot's id. ours
+pub const BRIDGE_SNAPSHOT_ID: usize = 128;
+/// Points of one movement of the pointer. ours
+pub const BRIDGE_POINTER_STEPS: usize = 10_000;
+/// Pause between two looks for an element. spec: peekaboo-bridge §6
+pub const BRIDGE_LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Levels, elements and children that one look for elements takes in at most. ours
+pub const BRIDGE_TREE: (usize, usize, usize) = (64, 10_000, 5_000);
+/// Characters of an action's name. spec: peekaboo-bridge §6
+pub const BRIDGE_ACTION_CHARS: usize = 128;
+/// A refusal of the same reason is logged at most this often. ours
+pub const BRIDGE_REFUSAL_LOGGED: Duration = Duration::from_secs(1);
+/// How long a client waits to be connected. ours
+pub const BRIDGE_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a client waits for an answer. spec: peekaboo-bridge §1
+pub const BRIDGE_CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long it waits for an answer about elements. spec: peekaboo-bridge §1
+pub const BRIDGE_DETECTION_CALL_DEADLINE: Duration = Duration::from_secs(30);
