@@ -19,7 +19,7 @@ const CONTROL: Modifiers = Modifiers { command: false, control: true, option: fa
 const NONE: Modifiers = Modifiers { control: false, ..CONTROL };
 
 fn desk(display: &Display) -> X11 {
-    X11::open(Some(&display.name)).unwrap()
+    X11::new(Some(&display.name))
 }
 
 fn point(x: i32, y: i32) -> Point {
@@ -182,6 +182,7 @@ fn the_pointer_moves_drags_and_scrolls_as_a_program_sees_it() {
         Expected { window: Some(window.id), ..ANY },
     )
     .unwrap();
+    assert_eq!(desk.pointer_position().unwrap(), from);
     let told = wait_until("all events", || {
         Some(watcher.said()).filter(|told| told.matches("button 3, same_screen").count() == 4)
     });
@@ -377,7 +378,9 @@ fn sec_h04_nothing_reaches_a_window_of_this_process() {
 
 #[test]
 fn a_server_that_is_missing_ends_or_hangs_is_an_error_and_no_more() {
-    let missing = X11::open(Some(":98765")).err().unwrap();
+    let nowhere = X11::new(Some(":98765"));
+    assert!(nowhere.abilities().is_empty());
+    let missing = nowhere.windows().unwrap_err();
     assert!(missing.to_string().contains("DISPLAY"), "{missing}");
     let Some(display) = Display::start("640x480x24") else { return };
     let desk = desk(&display);

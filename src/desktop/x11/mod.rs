@@ -13,7 +13,7 @@ use super::automation::{
     Permissions, Point, Pointer, Rect, Scale, Screen, Scroll, Size, Window, WindowChange, WindowId,
 };
 use super::png;
-use crate::sys::x11::{self, Connection, Error, Pixels, Server};
+use crate::sys::x11::{self, Connection, Error, Monitor, Pixels, Server};
 use guard::Guard;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,8 @@ use std::time::Duration;
 /// The desktop of an X server.
 pub struct X11 {
     name: Option<String>,
-    server: Mutex<Arc<Server>>,
+    /// None until it is needed.
+    server: Mutex<Option<Arc<Server>>>,
 }
 
 /// What it can do.
@@ -53,22 +54,18 @@ impl From<Error> for Failure {
 }
 
 impl X11 {
-    /// Connects to the X server `name` (`:1`), or to what `DISPLAY` says.
-    ///
-    /// # Errors
-    /// There is none, or a library is missing; the text says what to do.
-    pub fn open(name: Option<&str>) -> Result<Self, Error> {
-        let server = Mutex::new(Arc::new(Server::open(name)?));
-        Ok(Self { name: name.map(str::to_owned), server })
+    /// The X server `name` (`:1`), or what `DISPLAY` says. It is connected to when that is needed.
+    pub fn new(name: Option<&str>) -> Self {
+        Self { name: name.map(str::to_owned), server: Mutex::default() }
     }
 
-    /// The connection; a new one when the last one was lost.
+    /// The connection; a new one when there was none or it was lost.
     fn server(&self) -> Result<Arc<Server>, Error> {
         let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if !server.is_open() {
-            *server = Arc::new(Server::open(self.name.as_deref())?);
+        match &*server {
+            Some(open) if open.is_open() => Ok(Arc::clone(open)),
+            _ => Ok(Arc::clone(server.insert(Arc::new(Server::open(self.name.as_deref())?)))),
         }
-        Ok(Arc::clone(&server))
     }
 
     fn run<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> Done<T> + Send + 'static) -> Done<T> {
@@ -78,10 +75,10 @@ impl X11 {
 
 impl Automation for X11 {
     fn abilities(&self) -> &[Ability] {
-        &ABILITIES
+        if self.server().is_ok() { &ABILITIES } else { &[] }
     }
 
-    /// Whoever may connect may do all of it.
+    /// Whoever may connect may do all that there is.
     fn permissions(&self) -> Permissions {
         Permissions { apple_script: false, ..Permissions::ALL }
     }
@@ -105,6 +102,11 @@ impl Automation for X11 {
     fn capture(&self, area: Area, _: Scale) -> Done<Image> {
         let Pixels { width, height, rgb } = self.run(move |connection| capture(connection, area))?;
         Ok(Image { png: png::encode(width, height, &rgb), width, height })
+    }
+
+    fn pointer_position(&self) -> Done<Point> {
+        let (x, y) = self.run(|connection| Ok(connection.pointer()?))?;
+        Ok(Point { x: x.into(), y: y.into() })
     }
 
     fn pointer(&self, action: &Pointer, to: Option<i32>, expected: Expected) -> Done {
@@ -210,8 +212,10 @@ fn desktop(connection: &Connection) -> Done<Pixelated> {
 
 fn screens(connection: &Connection) -> Done<Vec<Screen>> {
     let monitors = connection.monitors()?;
-    let screen =
-        |(name, x, y, width, height)| Screen { name, bounds: Pixelated { x, y, width, height }.rect(), scale: 1.0 };
+    let screen = |Monitor { name, x, y, width, height }| {
+        let bounds = Pixelated { x, y, width, height }.rect();
+        Screen { name, bounds, scale: 1.0 }
+    };
     if monitors.is_empty() {
         return Ok(vec![Screen { name: None, bounds: desktop(connection)?.rect(), scale: 1.0 }]);
     }
