@@ -401,7 +401,7 @@ fn a_server_that_is_missing_ends_or_hangs_is_an_error_and_no_more() {
     assert!(desk.capture(Area::Screen(0), Scale::Native).is_err());
 }
 
-/// The purpose of our own PNG code. Slow without optimisation, so only then it must be fast.
+/// Including the PNG file; with optimisation at least ten a second.
 #[test]
 fn captures_are_fast() {
     let Some(display) = Display::start("1920x1080x24") else { return };
@@ -420,8 +420,6 @@ fn captures_are_fast() {
     }
     let rate = f64::from(rounds) / started.elapsed().as_secs_f64();
     println!("{rate:.1} captures a second at 1920x1080, {bytes} bytes each");
-    if let Ok(path) = std::env::var("X11_PNG") {
-        std::fs::write(path, desk.capture(Area::Screen(0), Scale::Native).unwrap().png).unwrap();
-    }
-    assert!(cfg!(debug_assertions) || rate >= 10.0, "{rate:.1} a second");
+    let least = if cfg!(debug_assertions) { 0.5 } else { 10.0 };
+    assert!(rate >= least, "{rate:.1} a second");
 }

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
+//!
+//! Seeing the desktop and acting on it is a trait of its own, [`automation`].
 
 use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;

@@ -13,16 +13,25 @@ use super::automation::{
     Permissions, Point, Pointer, Rect, Scale, Screen, Scroll, Size, Window, WindowChange, WindowId,
 };
 use super::png;
+use crate::limits;
 use crate::sys::x11::{self, Connection, Error, Monitor, Pixels, Server};
 use guard::Guard;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The desktop of an X server.
 pub struct X11 {
     name: Option<String>,
+    link: Mutex<Link>,
+}
+
+/// The connection, as far as there is one.
+#[derive(Default)]
+struct Link {
     /// None until it is needed.
-    server: Mutex<Option<Arc<Server>>>,
+    server: Option<Arc<Server>>,
+    /// When a server was last found not to answer: who has waited for that attempt does not begin another one.
+    hung: Option<Instant>,
 }
 
 /// What it can do.
@@ -56,16 +65,22 @@ impl From<Error> for Failure {
 impl X11 {
     /// The X server `name` (`:1`), or what `DISPLAY` says. It is connected to when that is needed.
     pub fn new(name: Option<&str>) -> Self {
-        Self { name: name.map(str::to_owned), server: Mutex::default() }
+        Self { name: name.map(str::to_owned), link: Mutex::default() }
     }
 
     /// The connection; a new one when there was none or it was lost.
     fn server(&self) -> Result<Arc<Server>, Error> {
-        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*server {
-            Some(open) if open.is_open() => Ok(Arc::clone(open)),
-            _ => Ok(Arc::clone(server.insert(Arc::new(Server::open(self.name.as_deref())?)))),
+        let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = link.server.as_ref().filter(|server| server.is_open()) {
+            return Ok(Arc::clone(open));
         }
+        if link.hung.is_some_and(|since| since.elapsed() < limits::X11_ACTION) {
+            return Err(Error::Timeout);
+        }
+        let opened = Server::open(self.name.as_deref()).map(Arc::new);
+        link.hung = (opened.as_ref().err() == Some(&Error::Timeout)).then(Instant::now);
+        link.server = opened.as_ref().ok().cloned();
+        opened
     }
 
     fn run<T: Send + 'static>(&self, work: impl FnOnce(&Connection) -> Done<T> + Send + 'static) -> Done<T> {

@@ -115,6 +115,16 @@ unsafe extern "C" fn note_loss(_: *mut Display) -> c_int {
 /// Instead of `exit`.
 unsafe extern "C" fn go_on(_: *mut Display, _: *mut c_void) {}
 
+/// Xlib has one of each a process, and the AppKit library of this process sets its own: before each piece of work they
+/// are ours again.
+fn take_handlers(xlib: &Xlib) {
+    // SAFETY: functions of this program, which stay.
+    unsafe {
+        (xlib.XSetErrorHandler)(Some(note_refusal));
+        (xlib.XSetIOErrorHandler)(Some(note_loss));
+    }
+}
+
 /// One connection. It belongs to one thread.
 pub struct Connection {
     library: &'static Libraries,
@@ -139,10 +149,9 @@ impl Connection {
             return Err(Error::NoDisplay);
         }
         LOST.set(false);
-        // SAFETY: the handlers are functions of this program and stay; `display` is live, and go_on does not use its data.
+        take_handlers(&library.x);
+        // SAFETY: go_on is a function of this program, and does not use its data; `display` is live.
         let (root, own) = unsafe {
-            (library.x.XSetErrorHandler)(Some(note_refusal));
-            (library.x.XSetIOErrorHandler)(Some(note_loss));
             (library.x.XSetIOErrorExitHandler)(display, Some(go_on), std::ptr::null_mut());
             let root = (library.x.XDefaultRootWindow)(display);
             let own = (library.x.XCreateSimpleWindow)(display, root, -1, -1, 1, 1, 0, 0, 0);
@@ -385,6 +394,7 @@ impl Server {
 /// Does what is given until nobody can give more or the connection is lost.
 fn serve(connection: &Connection, queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
+        take_handlers(&connection.library.x);
         REFUSED.set(0);
         job(connection);
         if LOST.get() {
