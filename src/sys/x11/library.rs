@@ -255,6 +255,7 @@ library!(
     fn XChangeKeyboardMapping(*mut Display, c_int, c_int, *const Id, c_int) -> c_int;
     fn XkbGetState(*mut Display, c_uint, *mut XkbState) -> c_int;
     fn XCreateSimpleWindow(*mut Display, Id, c_int, c_int, c_uint, c_uint, c_uint, c_ulong, c_ulong) -> Id;
+    fn XDestroyWindow(*mut Display, Id) -> c_int;
     fn XSelectInput(*mut Display, Id, c_long) -> c_int;
     fn XConvertSelection(*mut Display, Id, Id, Id, Id, c_ulong) -> c_int;
     fn XSetSelectionOwner(*mut Display, Id, Id, c_ulong) -> c_int;

@@ -130,8 +130,7 @@ pub struct Connection {
     library: &'static Libraries,
     display: *mut Display,
     root: Id,
-    /// A window of ours that is never shown: where answers about the clipboard arrive, and what tells the server's name for
-    /// this process.
+    /// A window of ours that is never shown: it owns the clipboard, and tells the server's number for this process.
     own: Id,
     atoms: RefCell<HashMap<&'static str, Id>>,
     /// When the work under way must have ended.
@@ -151,14 +150,13 @@ impl Connection {
         LOST.set(false);
         take_handlers(&library.x);
         // SAFETY: go_on is a function of this program, and does not use its data; `display` is live.
-        let (root, own) = unsafe {
+        let root = unsafe {
             (library.x.XSetIOErrorExitHandler)(display, Some(go_on), std::ptr::null_mut());
-            let root = (library.x.XDefaultRootWindow)(display);
-            let own = (library.x.XCreateSimpleWindow)(display, root, -1, -1, 1, 1, 0, 0, 0);
-            (library.x.XSelectInput)(display, own, PROPERTY_CHANGES);
-            (root, own)
+            (library.x.XDefaultRootWindow)(display)
         };
-        let connection = Self { library, display, root, own, atoms: RefCell::default(), deadline: Cell::new(deadline) };
+        let (atoms, deadline) = (RefCell::default(), Cell::new(deadline));
+        let mut connection = Self { library, display, root, own: 0, atoms, deadline };
+        connection.own = connection.hidden_window();
         let mut out = [0; 4];
         let [a, b, c, d] = &mut out;
         // SAFETY: a live connection and four live integers.
@@ -180,6 +178,17 @@ impl Connection {
     /// The server is gone.
     pub fn own_pid(&self) -> Result<Option<i32>, Error> {
         self.pid(narrow(self.own))
+    }
+
+    /// A window of ours that is never shown.
+    fn hidden_window(&self) -> Id {
+        let xlib = &self.library.x;
+        // SAFETY: a live connection, and then a window of ours.
+        unsafe {
+            let window = (xlib.XCreateSimpleWindow)(self.display, self.root, -1, -1, 1, 1, 0, 0, 0);
+            (xlib.XSelectInput)(self.display, window, PROPERTY_CHANGES);
+            window
+        }
     }
 
     /// A copy of its socket.

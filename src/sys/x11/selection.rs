@@ -105,21 +105,25 @@ impl Connection {
     /// # Errors
     /// Its owner does not answer; it is longer than [`limits::CLIPBOARD_BYTES`].
     pub fn clipboard(&self) -> Result<Option<String>, Error> {
-        let text = [UTF8, "STRING"].into_iter().find_map(|kind| self.convert(kind).transpose()).transpose();
+        // A window of its own each time: what is left of a transfer that was given up goes with it.
+        let window = self.hidden_window();
+        let text = [UTF8, "STRING"].into_iter().find_map(|kind| self.convert(window, kind).transpose()).transpose();
+        // SAFETY: a live connection and a window of ours.
+        unsafe { (self.library.x.XDestroyWindow)(self.display, window) };
         text.map(|bytes| bytes.map(decode))
     }
 
     /// What the clipboard's owner gives as `kind`.
-    fn convert(&self, kind: &'static str) -> Result<Option<Vec<u8>>, Error> {
+    fn convert(&self, window: Id, kind: &'static str) -> Result<Option<Vec<u8>>, Error> {
         let (clipboard, here) = (self.atom("CLIPBOARD")?, self.atom("OPENCLAW_CLIPBOARD")?);
         // SAFETY: a live connection and a window of ours.
-        unsafe { (self.library.x.XConvertSelection)(self.display, clipboard, self.atom(kind)?, here, self.own, 0) };
+        unsafe { (self.library.x.XConvertSelection)(self.display, clipboard, self.atom(kind)?, here, window, 0) };
         self.sync()?;
         let answered = |event| if let Event::Answer { property } = event { Some(property) } else { None };
         if self.wait_for(answered)? == 0 {
             return Ok(None);
         }
-        let first = self.property(narrow(self.own), here, true)?;
+        let first = self.property(narrow(window), here, true)?;
         if first.kind != self.atom("INCR")? {
             return if first.bytes.len() > limits::CLIPBOARD_BYTES {
                 Err(Error::TooLarge)
@@ -131,7 +135,7 @@ impl Connection {
         let mut bytes = Vec::new();
         loop {
             self.wait_for(|event| matches!(event, Event::Written { property } if property == here).then_some(()))?;
-            let piece = self.property(narrow(self.own), here, true)?;
+            let piece = self.property(narrow(window), here, true)?;
             if piece.bytes.is_empty() {
                 return Ok(Some(bytes));
             }
