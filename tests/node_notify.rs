@@ -31,6 +31,7 @@ fn notify(is_declared: bool, params: Option<&str>) -> String {
         exec_host: ExecHost::App(ExecHostClient::new(state.exec_socket(), token, ExecHostPeer::Ours)),
         notifications: Arc::default(),
         policy_editor: None,
+        abilities: None,
         requester: "a test".into(),
     };
     let request = InvokeRequest {

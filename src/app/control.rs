@@ -4,7 +4,6 @@
 //! Whoever is our user may speak here without a secret, so only verbs that look, tighten or have the person asked live
 //! here. The official command line speaks in [`control_envelope`]s. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
-use super::connections::{Connections, Listening, send};
 use super::control_envelope::{self, Gate};
 use super::deep_link::DeepLinks;
 use super::peers::Peers;
@@ -18,6 +17,7 @@ use crate::protocol::{strict, text};
 use crate::state::StateDir;
 use crate::sys::connect::connect_unix;
 use crate::sys::{process, socket};
+use crate::transport::connections::{Connections, Listening, send};
 use crate::transport::lease::SocketLease;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stream::Stream;

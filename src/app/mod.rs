@@ -15,7 +15,6 @@
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
 //! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`switches`] | the menu's: how strict, and whether anything runs |
-//! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
@@ -31,8 +30,8 @@ use crate::state::pause;
 use crate::state::{StateDir, StateError};
 use crate::sys::process;
 use crate::sys::wake::Wake;
+use crate::transport::connections::Listening;
 use crate::transport::lease::{LeaseError, SocketLease};
-use connections::Listening;
 use control::Controls;
 use control_envelope::Gate;
 use deep_link::DeepLinks;
@@ -46,7 +45,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub mod connections;
 pub mod control;
 pub mod control_envelope;
 pub mod deep_link;

@@ -4,10 +4,10 @@
 //! speak here too. Then the person is told what it is. With `"local": {"requireOwnTeam": true}` in the approvals document
 //! nobody else is served, and nobody at all by a build that is not signed. Source: spec mac-app (7.3)
 
-use super::connections::is_own_user;
 use crate::log;
 use crate::sys::socket;
 use crate::transport::code_identity::{self, Standing};
+use crate::transport::connections::is_own_user;
 use crate::transport::stream::Stream;
 use std::os::fd::AsFd;
 

@@ -2,6 +2,7 @@
 
 mod app;
 mod approvals;
+mod bridge;
 mod confirm;
 mod gateway;
 mod mac_debug;
@@ -40,16 +41,11 @@ enum Command {
     Gateway(gateway::Flags),
     Node(node::Flags),
     App(app::Flags),
-    Bridge(BridgeFlags),
+    Bridge(bridge::Flags),
     MacDebug(mac_debug::Flags),
     Completions(manual::Completions),
     Man(manual::Man),
 }
-
-/// PeekabooBridge host and client (not in this version).
-#[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "bridge", example = "openclaw bridge")]
-struct BridgeFlags {}
 
 /// Exit code for wrong usage, as `sysexits` and most tools have it.
 const USAGE: u8 = 2;
@@ -89,14 +85,16 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     };
     match parsed.command {
-        None => usage("say what to do: gateway, node, app, mac-debug, completions, man; `openclaw --help` tells more"),
+        None => usage(
+            "say what to do: gateway, node, app, bridge, mac-debug, completions, man; `openclaw --help` tells more",
+        ),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),
         Some(Command::Node(flags)) => node::run(flags, environment),
         Some(Command::App(flags)) => app::run(flags, environment),
         Some(Command::MacDebug(flags)) => mac_debug::run(flags, environment),
         Some(Command::Completions(flags)) => manual::completions(&flags),
         Some(Command::Man(flags)) => manual::man(&flags),
-        Some(Command::Bridge(BridgeFlags {})) => failed("bridge", &"PeekabooBridge is not in this version"),
+        Some(Command::Bridge(flags)) => bridge::run(flags, environment),
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! [`bundle`] tells from where this program runs, [`permissions`] what the system lets it do,
 //! [`presence`] whether its screen can be seen; [`notify`] shows notifications.
+//! Seeing the desktop and acting on it is a trait of its own, [`automation`].
 
 use crate::exec::approval::{Answer, Kind, Question};
 use crate::protocol::policy::Decision;
@@ -30,9 +31,12 @@ pub mod mac_abilities;
 pub mod menu;
 pub mod notify;
 pub mod permissions;
+pub mod png;
 pub mod presence;
 pub mod sheet;
 pub mod terminal;
+#[cfg(target_os = "linux")]
+pub mod x11;
 
 /// Something in front of which a person may sit.
 pub trait Desktop: Send + Sync {

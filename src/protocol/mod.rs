@@ -8,6 +8,7 @@ pub mod exec_host;
 pub mod frame;
 pub mod node;
 pub mod notify;
+pub mod peekaboo;
 pub mod policy;
 pub mod redact;
 pub mod schema;
