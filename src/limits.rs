@@ -604,6 +604,8 @@ pub const X11_TYPED_CHARS: usize = 10_000;
 pub const BRIDGE_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of requests that are being read or worked on, all together: four of the largest. ours
 pub const BRIDGE_REQUEST_BYTES: usize = 4 * BRIDGE_MESSAGE_BYTES;
+/// Values in one message, counted as commas and opening brackets: some 64 MiB of memory. ours
+pub const BRIDGE_VALUES: usize = 1 << 20;
 /// Bytes that are read and discarded from a client that was refused. security-cases A129 row
 pub const BRIDGE_REFUSED_BYTES: usize = 64 * 1024;
 /// From accept to the end of the request. spec: peekaboo-bridge §1

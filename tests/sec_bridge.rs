@@ -505,6 +505,9 @@ fn a_request_may_have_64_mib_and_not_a_byte_more() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert!(answer.is_empty(), "{answer:?}");
+    // Nor may it become many times as much in memory.
+    let many = format!("{{\"permissionsStatus\":{{\"x\":[{}0]}}}}", "0,".repeat(16 << 20));
+    assert_eq!(code(&serde_json::from_slice(&exchange(&host.socket, many.as_bytes())).unwrap()), "decodingFailed");
     assert!(host.ask(&permissions()).get("permissionsStatus").is_some());
 }
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`host`] | one request a connection: who asks, what, may they, in time; the answer |
 //! | [`operations`] | what each operation needs and does, on any [`Automation`](crate::desktop::automation::Automation) |
+//! | `elements` | those of them that deal with the elements of a program |
 //! | [`targets`] | which program, window or place is meant |
 //! | [`keys`] | shortcuts in words, and ways of the pointer |
 //! | [`snapshots`] | what a client saw, for clicks that come later |
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub mod client;
+mod elements;
 pub mod host;
 pub mod keys;
 pub mod operations;
@@ -69,9 +71,11 @@ pub fn serve(
     holder: &str,
 ) -> Result<Serving, String> {
     let said = |error: &dyn std::fmt::Display| format!("the bridge cannot be opened: {error}");
-    let directory = socket.parent().ok_or_else(|| said(&"its socket has no directory"))?;
     check_length(&socket).map_err(|error| said(&error))?;
-    secure_directory(directory).map_err(|error| said(&error))?;
+    // Ours to repair, as the original makes it wider; any other directory is refused by the lease if it is open.
+    if let Some(directory) = socket.parent().filter(|_| socket == socket_of("OpenClaw", &home)) {
+        secure_directory(directory).map_err(|error| said(&error))?;
+    }
     let lease = SocketLease::bind(&socket).map_err(|error| said(&error))?;
     let lets_unsigned_in = lets_unsigned_in(std::env::var_os(UNSIGNED_VARIABLE).as_deref());
     if !cfg!(target_os = "macos") && !lets_unsigned_in {

@@ -41,6 +41,10 @@ impl serde::de::Error for Undecodable {
 /// # Errors
 /// It is not UTF-8, not one JSON value that means one thing only, or not such a `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Undecodable> {
+    // A value takes many times the memory of its two or three bytes of text.
+    if bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > limits::BRIDGE_VALUES {
+        return Err(Undecodable::custom("it has too many values"));
+    }
     let text = std::str::from_utf8(bytes).map_err(Undecodable::custom)?;
     strict::check(text, limits::RELAYED_JSON_DEPTH).map_err(Undecodable::custom)?;
     let value: Value = serde_json::from_str(text).map_err(Undecodable::custom)?;
