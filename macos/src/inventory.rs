@@ -26,9 +26,11 @@ const TABLES: &[&[Table]] = tables! {
     appkit::menu: NSMenu NSMenuItem NSStatusBar NSStatusItem NSImage;
     appkit::panel: NSWindow NSPanel NSScreen NSTextField NSText NSTextView NSTextContainer NSLayoutManager NSScrollView
         NSImageView NSFont NSColor NSMutableParagraphStyle NSTextTab NSMutableAttributedString;
+    dns_sd: Bonjour;
     foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSRunLoop NSTimer;
     runtime: Functions NSObject NSAutoreleasePool;
     security: Functions;
+    selftest: NSProcessInfo NSValue NSDate Graphics;
     user_notifications: UNUserNotificationCenter UNNotificationSettings UNMutableNotificationContent UNNotificationSound
         UNNotificationRequest;
 };

@@ -27,6 +27,7 @@ pub mod library;
 mod main_thread;
 mod runtime;
 pub mod security;
+pub mod selftest;
 pub mod user_notifications;
 
 pub use library::Missing;

@@ -243,7 +243,8 @@ class Audit:
                 if len(theirs) == len(kinds) - 2 and all(agree_encoded(mine, its) for mine, its in zip([*kinds[2:], kinds[0]], [*theirs, result])):
                     break
             else:
-                self.say(match.start(), f"no method declared here takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
+                if not self.may("block", match.group(1)):
+                    self.say(match.start(), f"no method declared here takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
 
     def constants(self):
         """Numbers whose comment names Apple's constant, or several that are added up."""

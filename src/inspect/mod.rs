@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod pairing;
 pub mod policy;
 pub mod run;
+pub mod selftest;
 pub mod status;
 pub mod token;
 

@@ -1,7 +1,7 @@
 //! What looks at one thing and changes nothing: status, nodes, explain, exec-host, audit.
 
 use super::print;
-use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes, status};
+use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes, selftest, status};
 use crate::protocol::node::RunRequest;
 use crate::state::{Environment, StateDir};
 use argh::{ArgsInfo, FromArgs};
@@ -12,6 +12,16 @@ use std::process::ExitCode;
 #[derive(FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status", example = "openclaw mac-debug status --json")]
 pub(super) struct Status {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Try whether this build and this machine fit: every name of the system's libraries, each kind of value, signature,
+/// permissions, notifications, services. Harmless; exits with 1 when something is wrong.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "selftest", example = "openclaw mac-debug selftest")]
+pub(super) struct SelfTest {
     /// print JSON
     #[argh(switch)]
     json: bool,
@@ -79,6 +89,12 @@ pub(super) struct Audit {
 
 pub(super) fn status(target: &Target, flags: &Status) -> Result<ExitCode, InspectError> {
     Ok(print(&status::status(target)?, flags.json, status::text))
+}
+
+pub(super) fn self_test(state: &StateDir, environment: &Environment, flags: &SelfTest) -> ExitCode {
+    let report = selftest::run(state, environment);
+    let said = print(&report, flags.json, selftest::text);
+    if report.get("bad") == Some(&Value::from(0)) { said } else { ExitCode::FAILURE }
 }
 
 pub(super) fn nodes(target: &Target, flags: &Nodes) -> Result<ExitCode, InspectError> {

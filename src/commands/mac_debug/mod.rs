@@ -55,6 +55,7 @@ enum Command {
     Discover(find::Discover),
     Connect(find::Connect),
     Status(looks::Status),
+    SelfTest(looks::SelfTest),
     Nodes(looks::Nodes),
     Run(runs::Run),
     Invoke(runs::Invoke),
@@ -85,6 +86,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Audit(_)
         | Command::ExecHost(_)
         | Command::Discover(_)
+        | Command::SelfTest(_)
             if named.is_any() =>
         {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
@@ -93,6 +95,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Resume(_) => changes::resume(&state),
         Command::Grants(flags) => changes::grants(&state, &flags),
         Command::Permissions(flags) => permissions::run(&state, &flags),
+        Command::SelfTest(flags) => Ok(looks::self_test(&state, &environment, &flags)),
         Command::Explain(flags) => looks::explain(&state, &environment, flags),
         Command::ExecHost(flags) => looks::exec_host(&state, &flags),
         Command::Audit(flags) => looks::audit(&state, &flags),
@@ -169,6 +172,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Discover(_)
         | Command::Grants(_)
         | Command::Permissions(_)
+        | Command::SelfTest(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
         | Command::Explain(_) => Ok(ExitCode::SUCCESS),
