@@ -3,12 +3,13 @@
 # Debian's matched rustc, clippy, library source and lld (packages `rustc-web` and kin), and a text stub of libSystem.
 # What comes out is checked, never run; a release is built on a Mac.
 #
-# Usage: scripts/check-macos.sh [STEP…]   steps: clippy build tests (default: clippy build)
+# Usage: scripts/check-macos.sh [STEP…]   steps: clippy build tests names (default: clippy build names)
+# names: what is looked up at run time, which no linker sees (scripts/ffi-audit.sh).
 # APPLE_CACHE: toolchain and std for the targets, about 1 GB, first time about 3 minutes (default ~/.cache/darwin-cross).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -gt 0 ] || set -- clippy build
+[ $# -gt 0 ] || set -- clippy build names
 targets="aarch64-apple-darwin x86_64-apple-darwin"
 cache=${APPLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/darwin-cross}
 toolchain=$cache/root
@@ -169,8 +170,9 @@ for step in "$@"; do
             cargo build -q --locked --release $target_flags
             verify
             ;;
+        names) scripts/ffi-audit.sh ;;
         tests) cargo test -q --locked --workspace --no-run $target_flags ;;
-        *) echo "check-macos: unknown step $step (clippy, build, tests)" >&2; exit 2 ;;
+        *) echo "check-macos: unknown step $step (clippy, build, tests, names)" >&2; exit 2 ;;
     esac
 done
 say "passed: $*"

@@ -17,5 +17,6 @@ if [ ! -d "$bindings" ]; then
     cargo vendor -q --locked --manifest-path scripts/ffi-audit/Cargo.toml "$fetched/crates" >/dev/null ||
         { echo "ffi-audit: could not fetch the binding crates" >&2; exit 75; }
     mv "$fetched/crates" "$bindings"
+    rmdir "$fetched"
 fi
 exec python3 -B scripts/ffi-audit/audit.py "$bindings" macos/src scripts/ffi-audit/allowed.txt "$@"

@@ -206,3 +206,94 @@ pub(crate) unsafe fn answer<V: Send + 'static>(block: *const Block, value: V) {
         let _left = sender.try_send(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::mem::offset_of;
+
+    /// Apple's layout on 64 bits (mac-app §8.8).
+    #[test]
+    fn a_literal_has_the_layout_that_callees_know() {
+        assert_eq!(
+            [
+                offset_of!(Block, isa),
+                offset_of!(Block, flags),
+                offset_of!(Block, reserved),
+                offset_of!(Block, invoke),
+                offset_of!(Block, descriptor),
+                offset_of!(Block, ticket),
+                size_of::<Block>()
+            ],
+            [0, 8, 12, 16, 24, 32, 40]
+        );
+        assert_eq!(
+            [
+                offset_of!(Descriptor, reserved),
+                offset_of!(Descriptor, size),
+                offset_of!(Descriptor, signature),
+                size_of::<Descriptor>()
+            ],
+            [0, 8, 16, 24]
+        );
+        assert_eq!(HAS_SIGNATURE, 0x4000_0000);
+    }
+
+    unsafe extern "C-unwind" fn doubled(block: *const Block, number: usize) {
+        // SAFETY: a literal of ours.
+        unsafe { answer(block, number * 2) };
+    }
+
+    fn literal(ticket: u64) -> Block {
+        let signature = c"v16@?0Q8".as_ptr();
+        let descriptor = kept(Descriptor { reserved: 0, size: size_of::<Block>(), signature });
+        let invoke = doubled as unsafe extern "C-unwind" fn(*const Block, usize) as *const c_void;
+        Block { isa: std::ptr::null(), flags: HAS_SIGNATURE, reserved: 0, invoke, descriptor, ticket }
+    }
+
+    #[test]
+    fn the_code_of_a_literal_answers_its_ticket_once_and_late_calls_go_nowhere() {
+        let (number, answered) = ticket::<usize>().unwrap();
+        let block = literal(number);
+        // As a callee does it: by the bytes, from a copy somewhere else.
+        let bytes: Vec<u64> =
+            // SAFETY: 40 bytes of a plain structure, read as words.
+            unsafe { std::slice::from_raw_parts((&raw const block).cast::<u64>(), size_of::<Block>() / 8) }.to_vec();
+        let copy: *const Block = bytes.as_ptr().cast();
+        // SAFETY: a copy of the literal, and its code.
+        unsafe { call_with(copy, 21) };
+        assert_eq!(answered.recv(), Ok(42));
+        // SAFETY: the same again: nobody waits any more, and no memory of the waiter is touched.
+        unsafe { call_with(copy, 1) };
+        assert!(answered.try_recv().is_err());
+        // SAFETY: nil is not called.
+        unsafe { call_with(std::ptr::null(), 1) };
+        let (late, waiter) = ticket::<usize>().unwrap();
+        forget(late);
+        let block = literal(late);
+        // SAFETY: a literal whose waiter has given up.
+        unsafe { call_with(&raw const block, 1) };
+        assert!(waiter.recv().is_err());
+    }
+
+    #[test]
+    fn an_answer_of_another_type_is_none_and_descriptors_are_kept_once() {
+        let (number, answered) = ticket::<String>().unwrap();
+        let block = literal(number);
+        // SAFETY: a literal of ours.
+        unsafe { call_with(&raw const block, 1) };
+        assert!(answered.recv().is_err());
+        assert_eq!(literal(1).descriptor, literal(2).descriptor);
+        // SAFETY: kept for ever.
+        assert_eq!(unsafe { (*block.descriptor).size }, 40);
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn without_blocks_waiting_says_so_and_leaves_no_ticket() {
+        // SAFETY: never started.
+        let waited = unsafe { wait::<()>(std::ptr::null(), c"v8@?0", Instant::now(), |_| ()) };
+        assert!(matches!(waited, Err(Unanswered::Missing(_))));
+    }
+}

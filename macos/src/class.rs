@@ -125,3 +125,40 @@ pub(crate) unsafe fn immortal(class: Shared) -> Shared {
 pub(crate) fn guarded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(|| runtime::pooled(body))).unwrap_or(otherwise)
 }
+
+#[cfg(all(test, any(target_os = "macos", feature = "gnustep")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::runtime::{NSObject, instances_respond, new, pooled, selector};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C-unwind" fn panics(_: Id, _: Sel, argument: Id) {
+        guarded((), || {
+            CALLED.fetch_add(1, Ordering::SeqCst);
+            assert!(argument.is_null(), "stopped before the runtime's frames");
+        });
+    }
+
+    #[test]
+    fn a_class_is_made_once_and_a_panic_in_its_method_stops_there() {
+        pooled(|| {
+            let methods = || [Method::action("poke:", panics)];
+            let class = define("OpenClawClassTest", &["NSCopying"], &methods()).unwrap();
+            assert_eq!(define("OpenClawClassTest", &[], &[]).unwrap().0, class.0, "the second call gives the first");
+            assert!(instances_respond(class.0, "poke:") && !instances_respond(class.0, "prod:"));
+            assert!(instances_respond(class.0, "description"), "inherited");
+            // SAFETY: a class of ours; its method takes an object or nil.
+            unsafe {
+                let object = new(class.0).unwrap();
+                NSObject::perform(object.id(), selector("poke:"), NIL);
+                NSObject::perform(object.id(), selector("poke:"), object.id());
+                assert_eq!(CALLED.load(Ordering::SeqCst), 2);
+                assert!(immortal(class).0 != NIL);
+            }
+            assert!(define_under(Library::Foundation, "NSNoSuchClass", "OpenClawNone", &[], &[]).is_err());
+        });
+    }
+}

@@ -35,9 +35,11 @@ objc_class! {
     NSNumber from Foundation {
         + with_bool = "numberWithBool:" (value: Bool) -> Id;
         + with_integer = "numberWithInteger:" (value: isize) -> Id;
+        + with_float = "numberWithFloat:" (value: f32) -> Id;
         + with_double = "numberWithDouble:" (value: f64) -> Id;
         - bool_value = "boolValue" () -> Bool;
         - integer_value = "integerValue" () -> isize;
+        - float_value = "floatValue" () -> f32;
         - double_value = "doubleValue" () -> f64;
     }
 }

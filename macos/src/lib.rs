@@ -33,6 +33,7 @@ pub mod permissions;
 mod runtime;
 pub mod screen;
 pub mod security;
+pub mod selftest;
 pub mod user_notifications;
 pub mod web;
 

@@ -271,6 +271,7 @@ objc_class! {
         - responds_to_selector = "respondsToSelector:" (selector: Sel) -> Bool;
         - is_kind_of_class = "isKindOfClass:" (class: Id) -> Bool;
         - description = "description" () -> Id;
+        - perform = "performSelector:withObject:" (selector: Sel, object: Id) -> Id;
         - perform_on_main = "performSelectorOnMainThread:withObject:waitUntilDone:modes:" (selector: Sel, object: Id, wait: Bool, modes: Id);
     }
 }

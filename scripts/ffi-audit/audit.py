@@ -44,8 +44,8 @@ def encoded(text):
 class Audit:
     """One pass over the sources."""
 
-    def __init__(self, apple, sources, allowed):
-        self.apple, self.allowed, self.used = apple, allowed, set()
+    def __init__(self, apple, sources, allowed, exported):
+        self.apple, self.allowed, self.exported, self.used = apple, allowed, exported, set()
         self.problems, self.counts, self.tables = [], {}, []
         self.texts = {name: re.sub(r"(?s)#\[cfg\((?:all\()?test\b.*", lambda m: re.sub(r"[^\n]", " ", m.group()), text) for name, text in sources.items()}
         self.bare = {name: without_comments(text) for name, text in self.texts.items()}
@@ -152,6 +152,8 @@ class Audit:
                 if name not in self.apple.functions:
                     self.say(match.start(), f"there is no C function {name}")
                     continue
+                if head.group(2) == "System" and "_" + name not in self.exported:
+                    self.say(match.start(), f"libSystem does not export {name}, by scripts/apple/libsystem-symbols.txt")
                 crate, theirs, their_result = self.apple.functions[name]
                 self.library(match.start(), head.group(2), crate, name)
                 self.compare(match.start(), name, listed, result or "()", theirs, their_result)
@@ -243,7 +245,8 @@ class Audit:
                 if len(theirs) == len(kinds) - 2 and all(agree_encoded(mine, its) for mine, its in zip([*kinds[2:], kinds[0]], [*theirs, result])):
                     break
             else:
-                self.say(match.start(), f"no method declared here takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
+                if not self.may("block", match.group(1)):
+                    self.say(match.start(), f"no method declared here takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
 
     def constants(self):
         """Numbers whose comment names Apple's constant, or several that are added up."""
@@ -341,7 +344,8 @@ def main():
             if not reason.strip():
                 raise SystemExit(f"{allowed_file.name}:{line_number}: no reason given")
             allowed[tuple(entry.split(" ", 1))] = f"{allowed_file.name}:{line_number}"
-    audit = Audit(apple, texts, allowed)
+    exported = set(allowed_file.parent.parent.joinpath("apple/libsystem-symbols.txt").read_text().split())
+    audit = Audit(apple, texts, allowed, exported)
     if audit.problems:
         print("\n".join(audit.problems), file=sys.stderr)
         raise SystemExit(f"ffi-audit: {len(audit.problems)} differences")
@@ -349,7 +353,7 @@ def main():
         for file, old, new, words in FAULTS:
             if texts[file].count(old) < 1:
                 raise SystemExit(f"ffi-audit: nowhere to plant in {file}: {old}")
-            found = Audit(apple, {**texts, file: texts[file].replace(old, new, 1)}, allowed).problems
+            found = Audit(apple, {**texts, file: texts[file].replace(old, new, 1)}, allowed, exported).problems
             if not any(words in problem for problem in found):
                 raise SystemExit(f"ffi-audit: did not notice {new!r} in {file}: {words}\n" + "\n".join(found))
         print(f"ffi-audit: {len(FAULTS)} faults planted, all found")

@@ -23,6 +23,7 @@ BASICS = {
     "release": (False, [], "()"), "autorelease": (False, [], "&AnyObject"), "retainCount": (False, [], "usize"),
     "description": (False, [], "&AnyObject"), "isEqual:": (False, ["&AnyObject"], "bool"), "hash": (False, [], "usize"),
     "isKindOfClass:": (False, ["&AnyObject"], "bool"), "isMemberOfClass:": (False, ["&AnyObject"], "bool"),
+    "performSelector:withObject:": (False, ["Sel", "&AnyObject"], "&AnyObject"),
     "respondsToSelector:": (False, ["Sel"], "bool"), "conformsToProtocol:": (False, ["&AnyObject"], "bool"),
 }
 

@@ -16,6 +16,7 @@ pub mod pairing;
 pub mod policy;
 pub mod replay;
 pub mod run;
+pub mod selftest;
 pub mod status;
 mod tail;
 pub mod token;

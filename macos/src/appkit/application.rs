@@ -14,6 +14,8 @@ objc_class! {
         - set_delegate = "setDelegate:" (delegate: Id);
         - set_main_menu = "setMainMenu:" (menu: Id);
         - run = "run" ();
+        - finish_launching = "finishLaunching" ();
+        - next_event = "nextEventMatchingMask:untilDate:inMode:dequeue:" (mask: u64, until: Id, mode: Id, take: Bool) -> Id;
         - activate = "activateIgnoringOtherApps:" (even_over_others: Bool);
         - current_event = "currentEvent" () -> Id;
         - post_event = "postEvent:atStart:" (event: Id, at_start: Bool);

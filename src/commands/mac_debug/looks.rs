@@ -1,12 +1,22 @@
 //! What looks at one thing and changes nothing: nodes, explain, exec-host, audit.
 
 use super::print;
-use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes};
+use crate::inspect::{InspectError, Target, audit, exec_host, explain, nodes, selftest};
 use crate::protocol::node::RunRequest;
 use crate::state::{Environment, StateDir};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::Value;
 use std::process::ExitCode;
+
+/// Try whether this build and this machine fit: every name of the system's libraries, each kind of value, signature,
+/// permissions, notifications, services. Harmless; exits with 1 when something is wrong.
+#[derive(FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "selftest", example = "openclaw mac-debug selftest")]
+pub(super) struct SelfTest {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
 
 /// The nodes that the gateway knows.
 #[derive(FromArgs, ArgsInfo)]
@@ -66,6 +76,12 @@ pub(super) struct Audit {
     /// show or verify
     #[argh(positional)]
     verb: String,
+}
+
+pub(super) fn self_test(state: &StateDir, environment: &Environment, flags: &SelfTest) -> ExitCode {
+    let report = selftest::run(state, environment);
+    let said = print(&report, flags.json, selftest::text);
+    if report.get("bad") == Some(&Value::from(0)) { said } else { ExitCode::FAILURE }
 }
 
 pub(super) fn nodes(target: &Target, flags: &Nodes) -> Result<ExitCode, InspectError> {

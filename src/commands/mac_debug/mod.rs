@@ -61,6 +61,7 @@ enum Command {
     Watch(observe::WatchFlags),
     Trace(observe::TraceFlags),
     Replay(observe::ReplayFlags),
+    SelfTest(looks::SelfTest),
     Nodes(looks::Nodes),
     Run(runs::Run),
     Invoke(runs::Invoke),
@@ -92,6 +93,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         | Command::Audit(_)
         | Command::ExecHost(_)
         | Command::Discover(_)
+        | Command::SelfTest(_)
             if named.is_any() =>
         {
             Err(InspectError::Usage("this is about this machine; leave out --url and --ssh".to_owned()))
@@ -100,6 +102,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Command::Resume(flags) => changes::resume(&state, &flags),
         Command::Grants(flags) => changes::grants(&state, &flags),
         Command::Permissions(flags) => permissions::run(&state, &flags),
+        Command::SelfTest(flags) => Ok(looks::self_test(&state, &environment, &flags)),
         Command::Explain(flags) => looks::explain(&state, &environment, flags),
         Command::ExecHost(flags) => looks::exec_host(&state, &flags),
         Command::Audit(flags) => looks::audit(&state, &flags),
@@ -194,6 +197,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         | Command::Discover(_)
         | Command::Grants(_)
         | Command::Permissions(_)
+        | Command::SelfTest(_)
         | Command::ExecHost(_)
         | Command::Audit(_)
         | Command::Status(_)
