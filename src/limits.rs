@@ -438,6 +438,12 @@ pub const CONTROL_TTL: Duration = Duration::from_secs(15);
 pub const CONTROL_NONCES: usize = 1_024;
 /// Longest of them. ours, as the original
 pub const CONTROL_NONCE_BYTES: usize = 128;
+/// Between two lists of what wants in at the gateway, while something does. spec: mac-app (3.4)
+pub const PAIRING_LOOK: Duration = Duration::from_secs(15);
+/// Before a list that an event asks for. spec: mac-app (3.4)
+pub const PAIRING_PAUSE: Duration = Duration::from_millis(250);
+/// Characters of a device id that a person compares. spec: mac-app (3.4)
+pub const FINGERPRINT_CHARS: usize = 16;
 /// Bytes of an `openclaw://` link: its longest message, each character of it percent-encoded, and the rest. ours
 pub const DEEP_LINK_BYTES: usize = 256 * 1024;
 /// Characters of its message. spec: mac-app (3.6)

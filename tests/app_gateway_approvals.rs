@@ -33,6 +33,14 @@ fn start() -> (Scratch, Pty) {
     (scratch, terminal)
 }
 
+/// An app that joins a gateway of others shows that its node wants in there.
+fn let_own_node_in(terminal: &mut Pty) {
+    let shown = terminal.expect("Type approve, reject or later, then Return: ");
+    assert!(shown.contains("it is this app's own node"), "{shown}");
+    terminal.type_text("approve\n");
+    terminal.expect("approve by the person here");
+}
+
 /// The agent's side of the gateway at `scratch`.
 fn agent(scratch: &Scratch) -> Client {
     agent_as(scratch, &Connect::backend(APPROVALS)).0
@@ -174,6 +182,7 @@ fn a_restart_of_the_gateway_asks_nothing_twice_and_loses_nothing() {
     };
     let first = gateway();
     let mut terminal = app_on_terminal(&scratch);
+    let_own_node_in(&mut terminal);
     let mut requester = agent(&scratch);
     ask(&mut requester, request("r", &["echo", "before"]));
     assert!(prompt(&mut terminal).contains("echo before"));
@@ -314,6 +323,7 @@ fn the_first_of_two_apps_answers() {
     let mut agent = agent(&ours);
     let mut second = app(&other);
     second.expect("the gateway is ws:");
+    let_own_node_in(&mut second);
     for (id, word, decided) in [("a", "once", "allow-once"), ("b", "deny", "deny")] {
         let asked = ask(&mut agent, request(id, &["ls"]));
         prompt(&mut first);

@@ -4,6 +4,7 @@
 mod support_node;
 
 use openclaw::client::{CallError, ConnectError, ConnectOptions, Connection, Credentials, Endpoint, Role, Surface};
+use openclaw::desktop::permissions::{Capability, Grant, Permissions};
 use openclaw::exec::analysis::Host;
 use openclaw::exec::approval::{Guards, PolicySource};
 use openclaw::exec::document::{DocumentPolicy, Settings};
@@ -286,12 +287,16 @@ impl PolicySource for RunsAll {
 
 /// Starts a node for `script`, runs `test`, stops the node; its outcome.
 fn with_node(script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
+    with_node_of(local(), script, test)
+}
+
+fn local() -> ExecHost {
     let directory = std::env::temp_dir().join(format!("oc-cn-{}-{:?}", std::process::id(), thread::current().id()));
     let state = Environment { state_dir: Some(directory), ..Environment::default() };
     let state = StateDir::locate(&state).unwrap();
     state.prepare().unwrap();
     let guards = Guards { fencer: Fencer::none("a test"), grants: Arc::default(), audit: AuditLog::new(&state) };
-    with_node_of(ExecHost::Local(Arc::new(guards)), script, test)
+    ExecHost::Local(Arc::new(guards))
 }
 
 fn with_node_of(exec_host: ExecHost, script: Script, test: impl FnOnce(Script)) -> Result<(), NodeError> {
@@ -304,7 +309,17 @@ fn with_policy(
     script: Script,
     test: impl FnOnce(Script),
 ) -> Result<(), NodeError> {
-    let options = NodeOptions {
+    let options = options(&script, policy, exec_host);
+    let stop = Arc::new(Wake::new().unwrap());
+    let stopped = Arc::clone(&stop);
+    let node = thread::spawn(move || node::run(options, &stopped));
+    test(script);
+    stop.fire();
+    node.join().unwrap()
+}
+
+fn options(script: &Script, policy: Arc<dyn PolicySource>, exec_host: ExecHost) -> NodeOptions {
+    NodeOptions {
         endpoint: script.endpoint(),
         client: NodeOptions::headless("a test".to_owned(), "i-1".to_owned()),
         device: Arc::new(DeviceKey::generate()),
@@ -318,13 +333,49 @@ fn with_policy(
         standing: Arc::default(),
         exec_host,
         policy_editor: None,
-    };
+    }
+}
+
+/// What the system says of one permission; looked at, never requested, by a node.
+struct OneGrant(std::sync::Mutex<Grant>);
+
+impl Permissions for OneGrant {
+    fn status(&self, capability: Capability) -> Grant {
+        let grant = *self.0.lock().unwrap();
+        if capability == Capability::ScreenRecording { grant } else { Grant::Unsupported }
+    }
+
+    fn request(&self, _capability: Capability) -> Grant {
+        panic!("a node made the system ask");
+    }
+}
+
+/// A changed permission is declared by a new login, but not while a command runs.
+#[test]
+fn permissions_are_declared_and_declared_anew_when_they_change() {
+    let permissions = Arc::new(OneGrant(std::sync::Mutex::new(Grant::Denied)));
+    let script = Script::new();
+    let options =
+        NodeOptions { permissions: Arc::clone(&permissions) as _, ..options(&script, Arc::new(RunsAll), local()) };
+    let standing = Arc::clone(&options.standing);
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);
     let node = thread::spawn(move || node::run(options, &stopped));
-    test(script);
+    let (mut seat, connect) = script.logged_in();
+    assert_eq!(connect["permissions"], json!({"screenRecording": false}));
+    let end = std::time::Instant::now() + PATIENCE;
+    while !standing.look().connected {
+        assert!(std::time::Instant::now() < end, "{:?}", standing.look());
+        thread::sleep(Duration::from_millis(2));
+    }
+    seat.invoke(&connect, "r", "system.run", r#"{"command":["/bin/sleep","6"]}"#, 20_000, "k");
+    *permissions.0.lock().unwrap() = Grant::Granted;
+    assert_eq!(seat.request().1["event"], "exec.finished");
+    assert_eq!(seat.result()["ok"], true, "the run was not cut off");
+    let (_seat, connect) = script.logged_in();
+    assert_eq!(connect["permissions"], json!({"screenRecording": true}));
     stop.fire();
-    node.join().unwrap()
+    node.join().unwrap().unwrap();
 }
 
 #[test]

@@ -548,7 +548,7 @@ fn the_app_ends_cleanly_under_an_open_panel_and_under_a_held_button() {
 mod line {
     pub const QUESTIONS: i32 = 4;
     pub const PAUSE: i32 = 5;
-    pub const UNKNOWN: i32 = 6;
+    pub const COMMANDS: i32 = 6;
     pub const QUIT: i32 = 10;
 }
 
@@ -586,7 +586,7 @@ fn the_menu_pauses_switches_the_mode_brings_questions_forward_and_quits() {
     });
 
     let choose_mode = |number: i32| {
-        desk.screen.choose(&menu, line::UNKNOWN);
+        desk.screen.choose(&menu, line::COMMANDS);
         let modes = desk.screen.menu(false);
         desk.screen.choose(&modes, number);
     };

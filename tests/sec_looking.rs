@@ -15,6 +15,7 @@ use support_exec::*;
 
 /// What only looks.
 const LOOKS: &[&[&str]] = &[
+    &["permissions", "status"],
     &["status"],
     &["status", "--json"],
     &["nodes"],
@@ -37,6 +38,7 @@ const LOOKS: &[&[&str]] = &[
 
 /// What would change something, and does not say what.
 const WITHOUT_OBJECT: &[&[&str]] = &[
+    &["permissions", "request"],
     &["run"],
     &["invoke"],
     &["pair", "approve"],

@@ -222,17 +222,20 @@ fn the_way_over_ssh_is_kept() {
     }
 }
 
-/// As launchd opens it: for appending.
+/// Under launchd the log is a file of our own, which is turned over; what launchd opened, for appending, is left for
+/// crashes, and cut at a start when it has grown.
 #[test]
 fn a_log_file_is_turned_over_when_it_is_full() {
     let state = TempDir::new();
     let logs = state.join("logs");
     fs::create_dir(&logs).unwrap();
-    fs::write(logs.join("node.log"), "old\n".repeat(2_000_000)).unwrap();
-    let log = fs::OpenOptions::new().append(true).open(logs.join("node.log")).unwrap();
+    for name in ["node.log", "node-stdout.log"] {
+        fs::write(logs.join(name), "old\n".repeat(2_000_000)).unwrap();
+    }
+    let output = fs::OpenOptions::new().append(true).open(logs.join("node-stdout.log")).unwrap();
     let mut node = openclaw(state.path());
     // Nobody listens there, which is what it logs.
-    node.args(["node", "--socket", "nobody.sock"]).stderr(log).stdout(std::process::Stdio::null());
+    node.args(["node", "--socket", "nobody.sock"]).stderr(output).stdout(std::process::Stdio::null());
     let mut node = node.spawn().unwrap();
     let deadline = Instant::now() + DEADLINE;
     let is_full = || fs::metadata(logs.join("node.log")).unwrap().len() > 1_000_000;
@@ -242,10 +245,13 @@ fn a_log_file_is_turned_over_when_it_is_full() {
     node.kill().unwrap();
     node.wait().unwrap();
     assert!(!is_full());
-    let new = fs::read_to_string(logs.join("node.log")).unwrap();
+    let read = |name: &str| fs::read_to_string(logs.join(name)).unwrap();
+    let (new, output) = (read("node.log"), read("node-stdout.log"));
     assert!(!new.contains('\0') && !new.contains("old"), "{new}");
-    let old = fs::read_to_string(logs.join("node.1.log")).unwrap();
+    assert!(output.is_empty(), "the log is not there: {output}");
+    let old = read("node.1.log");
     assert!(old.len() > 8_000_000 && old.starts_with("old\n") && old.contains("nobody.sock"));
+    assert!(read("node-stdout.1.log").starts_with("old\n"));
 }
 
 /// `make restart` without its build.

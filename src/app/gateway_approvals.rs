@@ -5,20 +5,16 @@
 //! questions of this machine's own commands never stand behind more than one of a gateway.
 
 use super::gateway_question::{Here, Record};
-use super::operator::{NoConnection, Route};
-use super::supervisor::operator_client;
+use super::operator::{self, NoConnection, Route, operator_name};
 use crate::client::connection::Ended;
-use crate::client::reconnect::{self, Backoff, Waited};
 use crate::client::{CallError, Connection, Link, Standing};
 use crate::exec::approval::{Answer, Person};
 use crate::gateway::{event, scope};
 use crate::limits;
 use crate::log;
-use crate::protocol::connect::ClientInfo;
 use crate::protocol::policy::Decision;
 use crate::sys::clock::Now;
 use crate::sys::poll::{self, Interest};
-use crate::sys::process;
 use crate::sys::wake::Wake;
 use serde::Deserialize;
 use serde_json::json;
@@ -27,7 +23,6 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 /// How we say that we show approvals to somebody. Source: spec gateway §6 "Recipients".
 const CAPS: &[&str] = &["exec-approvals", "approvals"];
@@ -163,34 +158,9 @@ impl Board {
     // ---- the connection ----
 
     fn stay_connected(self: &Arc<Self>, route: &Route, standing: &Standing, stop: &Wake) {
-        let mut backoff = Backoff::default();
-        let mut said = String::new();
-        while !stop.is_fired() {
-            let since = Instant::now();
-            let pause = match self.session(route, standing, stop) {
-                Ok(ended) => {
-                    standing.lost(&ended.reason);
-                    said.clear();
-                    backoff.pause_after(&ended, since.elapsed())
-                }
-                Err(NoConnection { why, is_final }) => {
-                    standing.lost(&why);
-                    let then = if is_final { "not shown here" } else { "shown here later" };
-                    let text = format!("what waits for approval at the gateway is {then}: {why}");
-                    if said != text {
-                        log!("app", "{text}");
-                        said = text;
-                    }
-                    if is_final {
-                        break;
-                    }
-                    backoff.pause()
-                }
-            };
-            if !matches!(reconnect::wait(pause, stop), Ok(Waited::Through | Waited::Jumped)) {
-                break;
-            }
-        }
+        operator::keep_up("what waits for approval at the gateway", standing, stop, || {
+            self.session(route, standing, stop)
+        });
         self.change(|table| {
             table.over = true;
             table.keep(|_| false);
@@ -213,13 +183,11 @@ impl Board {
 
     /// What others ask is shown to administrators only (spec gateway §6).
     fn open(self: &Arc<Self>, route: &Route) -> Result<Connection, NoConnection> {
-        let name = format!("openclaw app on {}", process::host_name());
-        let client = ClientInfo { display_name: Some(name), ..operator_client() };
         let board = Arc::clone(self);
         let on_event = move |_: &Link, name: &str, payload: Option<&RawValue>| {
             board.on_event(name, payload.map_or("", RawValue::get));
         };
-        route.open(client, &[scope::APPROVALS, scope::ADMIN], CAPS, Box::new(on_event))
+        route.open(operator_name(), &[scope::APPROVALS, scope::ADMIN], CAPS, Box::new(on_event))
     }
 
     fn on_event(&self, name: &str, payload: &str) {

@@ -8,10 +8,12 @@
 //! | [`operator`] | asks the operators of the gateway instead of a desktop |
 //! | [`gateway_approvals`] | is an operator itself: puts what waits at the gateway before the person |
 //! | [`gateway_question`] | what a gateway's approval record says, in words |
+//! | [`pairing`] | puts what wants in at the gateway before the person |
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug`; [`control_envelope`] for the official command line |
 //! | [`status`] | what the app tells of itself |
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
 //! | [`menu`] | what the menu shows, and what becomes of a choice |
+//! | [`switches`] | the menu's: how strict, and whether anything runs |
 //! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
@@ -50,10 +52,12 @@ pub mod gateway_approvals;
 pub mod gateway_question;
 pub mod menu;
 pub mod operator;
+pub mod pairing;
 pub mod queue;
 pub mod runner;
 pub mod status;
 pub mod supervisor;
+pub mod switches;
 
 /// Why the app does not serve.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 
 use super::supervisor::operator_client;
 use crate::client::attach;
-use crate::client::connection::EventHandler;
+use crate::client::connection::{Ended, EventHandler};
 use crate::client::reconnect::{self, Backoff, Next, Waited};
 use crate::client::{
-    CallError, ConnectError, ConnectOptions, Connection, CredentialSource, Endpoint, Link, Role, Surface,
+    CallError, ConnectError, ConnectOptions, Connection, CredentialSource, Endpoint, Link, Role, Standing, Surface,
 };
 use crate::desktop::{Backend, Desktop, Place};
 use crate::exec::approval::{Answer, Kind, Question};
@@ -21,6 +21,7 @@ use crate::state::approvals::ApprovalsDocument;
 use crate::state::pins::GatewayPins;
 use crate::sys::clock::Now;
 use crate::sys::poll::{self, Interest};
+use crate::sys::process;
 use crate::sys::wake::Wake;
 use serde_json::{Value, json};
 use std::io;
@@ -233,6 +234,44 @@ impl Route {
         let Endpoint::Tcp { port, .. } = self.endpoint else { return Ok(()) };
         let pinned = attach::is_pinned(&self.pins, port).map_err(|error| error.to_string())?;
         attach::check(port, pinned).map_err(|held| held.to_string())
+    }
+}
+
+/// How the app introduces itself where it shows what others ask.
+pub fn operator_name() -> ClientInfo {
+    ClientInfo { display_name: Some(format!("openclaw app on {}", process::host_name())), ..operator_client() }
+}
+
+/// Keeps a connection up: does `session`, from login to its end, again and again until `stop` fires or the gateway
+/// refuses for good. `what` is said to be shown here later, or not at all.
+pub fn keep_up(what: &str, standing: &Standing, stop: &Wake, mut session: impl FnMut() -> Result<Ended, NoConnection>) {
+    let mut backoff = Backoff::default();
+    let mut said = String::new();
+    while !stop.is_fired() {
+        let since = Instant::now();
+        let pause = match session() {
+            Ok(ended) => {
+                standing.lost(&ended.reason);
+                said.clear();
+                backoff.pause_after(&ended, since.elapsed())
+            }
+            Err(NoConnection { why, is_final }) => {
+                standing.lost(&why);
+                let then = if is_final { "not shown here" } else { "shown here later" };
+                let text = format!("{what} is {then}: {why}");
+                if said != text {
+                    log!("app", "{text}");
+                    said = text;
+                }
+                if is_final {
+                    return;
+                }
+                backoff.pause()
+            }
+        };
+        if !matches!(reconnect::wait(pause, stop), Ok(Waited::Through | Waited::Jumped)) {
+            return;
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::control::Controls;
 use super::operator::Route;
+use super::pairing::PairingDesk;
 use super::supervisor::AttachOnly;
 use crate::client::{Endpoint, Standing};
 use crate::desktop::bundle::{self, Bundle};
@@ -54,6 +55,8 @@ pub struct About {
     pub gateway: OnceLock<(Mode, Option<Endpoint>)>,
     /// The way there, once it is known.
     pub route: OnceLock<Arc<Route>>,
+    /// What wants in there.
+    pub pairing: Arc<PairingDesk>,
     /// Its node's connection.
     pub node: Arc<Standing>,
     /// Its connection as an operator, by which it shows what waits at the gateway.
@@ -93,6 +96,7 @@ pub fn status(controls: &Controls) -> Value {
         "attachOnly": about.attach_only.map(AttachOnly::word),
         "paused": pause::is_on(&state.paused()),
         "pendingPrompts": queue.waiting(),
+        "pendingPairing": about.pairing.pending().len(),
         "held": queue.away().map(|away| away.word()),
         "gateway": {
             "endpoint": about.endpoint().map(ToString::to_string),

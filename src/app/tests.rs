@@ -3,6 +3,8 @@
 use super::queue::tests::{Script, scripted};
 use super::*;
 use crate::desktop::Place;
+use crate::desktop::permissions::tests::Scripted;
+use crate::desktop::permissions::{Capability, Grant, Permissions};
 use crate::exec::approval::{Answer, Question};
 use crate::exec::document::Settings;
 use crate::identity::secret::Secret;
@@ -22,6 +24,19 @@ use std::time::{Duration, Instant};
 const TOKEN: &str = "a-token-of-some-length";
 const SOON: Duration = Duration::from_secs(10);
 
+/// A desktop with permissions of its own.
+struct Permitted(Box<dyn Desktop>, Arc<dyn Permissions>);
+
+impl Desktop for Permitted {
+    fn ask(&self, question: &Question, place: Place, withdrawn: &Wake) -> Answer {
+        self.0.ask(question, place, withdrawn)
+    }
+
+    fn permissions(&self) -> Arc<dyn Permissions> {
+        Arc::clone(&self.1)
+    }
+}
+
 struct App {
     directory: PathBuf,
     state: StateDir,
@@ -32,6 +47,10 @@ struct App {
 
 impl App {
     fn new(name: &str) -> Self {
+        Self::with(name, Arc::new(crate::desktop::permissions::Unsupported))
+    }
+
+    fn with(name: &str, permissions: Arc<dyn Permissions>) -> Self {
         let directory = std::env::temp_dir().join(format!("oc-a-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::DirBuilder::new().mode(0o700).create(&directory).unwrap();
@@ -41,6 +60,7 @@ impl App {
         let (desktop, shown, tell) = scripted();
         let mut app = Self { directory, state, host: None, shown, tell };
         app.set_policy("allowlist", "deny");
+        let desktop = Box::new(Permitted(desktop, permissions));
         app.host = Some(AppHost::start(&app.state, desktop, Settings::default(), Arc::default()).unwrap());
         app
     }
@@ -239,6 +259,28 @@ fn sec_a123_a_timeout_is_reported_as_one() {
     let result = app.ask(&RunRequest { timeout_ms: Some(300), ..command(&["/bin/sleep", "60"]) }).unwrap();
     assert!(result.timed_out && !result.success, "{result:?}");
     assert!(start.elapsed() < SOON);
+}
+
+/// `needsScreenRecording` only checks: without the permission nobody is asked and nothing prompts. Source: spec
+/// mac-app (2.1).
+#[test]
+fn what_needs_the_screen_runs_only_with_the_permission() {
+    let permissions = Arc::new(Scripted::default());
+    let app = App::with("screen", Arc::clone(&permissions) as _);
+    let request = RunRequest { needs_screen_recording: true, ..command(&["true"]) };
+    for grant in [Grant::Unsupported, Grant::Denied, Grant::NotDetermined, Grant::Restricted, Grant::Unknown] {
+        permissions.set(Capability::ScreenRecording, grant);
+        let error = app.ask(&request).unwrap_err();
+        assert_eq!(
+            (error.message.as_str(), error.reason.as_deref()),
+            ("PERMISSION_MISSING: screenRecording", Some("permission:screenRecording"))
+        );
+    }
+    assert_eq!(app.shown.try_iter().count(), 0);
+    permissions.set(Capability::ScreenRecording, Grant::Granted);
+    app.say(Decision::AllowOnce);
+    assert!(app.ask(&request).unwrap().success);
+    assert!(permissions.requested.lock().unwrap().is_empty());
 }
 
 /// exec b.5: a token changed in the document counts from the next request on.

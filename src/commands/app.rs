@@ -1,6 +1,7 @@
 //! `openclaw app`
 
 use super::service::{self, Kept, Order, Word};
+use super::uninstall::{self, Extent};
 use super::{failed, locate, say, ssh, usage};
 use crate::app::control;
 use crate::app::operator::Ask;
@@ -9,7 +10,7 @@ use crate::client::tunnel::Target;
 use crate::client::{Endpoint, Tunnel};
 use crate::desktop::bundle::{self, Bundle};
 use crate::desktop::{Backend, appkit};
-use crate::service::{Role, log_file, output_file};
+use crate::service::{Role, Verb, log_file, output_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
@@ -65,6 +66,15 @@ pub struct Flags {
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
+    /// with uninstall: the services of gateway and node too
+    #[argh(switch)]
+    all: bool,
+    /// with uninstall: all of that, and this program's documents in the state directory
+    #[argh(switch)]
+    state: bool,
+    /// with uninstall --state: do not ask
+    #[argh(switch)]
+    yes: bool,
     /// print how the service stands as JSON
     #[argh(switch)]
     json: bool,
@@ -84,6 +94,10 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         Err(error) => return usage(&error),
         Ok(Word::Service(verb)) => {
             let order = Order { verb, role: Role::App, json: flags.json, state_dir: flags.state_dir.clone() };
+            if verb == Verb::Uninstall {
+                let extent = Extent { all: flags.all, state: flags.state, yes: flags.yes };
+                return uninstall::run(order, &extent, environment);
+            }
             return service::carry_out(order, environment, |state, environment, kept| {
                 keep(flags, state, environment, kept)
             });
@@ -127,6 +141,9 @@ fn keep(
         ssh_config,
         no_gateway_approvals,
         stored_token: _,
+        all: _,
+        state: _,
+        yes: _,
         json: _,
     } = flags;
     let ask = match ask {

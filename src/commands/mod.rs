@@ -8,6 +8,7 @@ mod node;
 mod permissions;
 mod service;
 mod ssh;
+mod uninstall;
 
 use crate::desktop::bundle::Bundle;
 use crate::state::{Environment, StateDir, StateError};

@@ -293,6 +293,17 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     file.sync_all().map_err(failed)
 }
 
+/// Removes a file, if it is there, without the right to write it: for what nobody changes in parts.
+///
+/// # Errors
+/// The system refused.
+pub fn discard(path: &Path) -> Result<(), StateError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StateError::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a file of ours, created with mode 0600 whatever the umask is.
 pub(super) fn open_private(path: &Path, options: &mut OpenOptions) -> Result<File, StateError> {
     let file = options

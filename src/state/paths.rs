@@ -16,6 +16,7 @@ const NODE_CONFIG: &str = "node.json";
 const GATEWAY_TOKEN: &str = "gateway-token";
 const PAUSED: &str = "paused";
 const DEEP_LINK_KEY: &str = "deep-link-key";
+const GATEWAY_PINS: &str = "identity/gateway-pins.json";
 const GATEWAY_KEY: &str = "identity/gateway.json";
 const DEVICES_PAIRED: &str = "devices/paired.json";
 const DEVICES_PENDING: &str = "devices/pending.json";
@@ -23,13 +24,14 @@ const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
 /// Newest first.
 const AUDIT: [&str; limits::AUDIT_FILES] = ["audit.jsonl", "audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl"];
-const DOCUMENTS: [&str; 20] = [
+const DOCUMENTS: [&str; 21] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
     PAUSED,
     DEEP_LINK_KEY,
     GATEWAY_KEY,
+    GATEWAY_PINS,
     DEVICES_PAIRED,
     DEVICES_PENDING,
     NODES_PAIRED,
@@ -177,6 +179,24 @@ impl StateDir {
         Ok(())
     }
 
+    /// Removes everything of ours that is no socket, lock or log, with the locks of documents. What the owner wrote stays.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove_documents(&self) -> Result<(), StateError> {
+        let ours = DOCUMENTS.iter().map(|name| self.documents.join(name));
+        for document in ours.chain([self.control_token()]) {
+            for path in [files::beside(&document, ".lock"), document] {
+                files::discard(&path)?;
+            }
+        }
+        // Each only if it is empty now.
+        for name in DIRECTORIES {
+            let _ = std::fs::remove_dir(self.documents.join(name));
+        }
+        Ok(())
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -215,6 +235,11 @@ impl StateDir {
     /// With this key a link asks nobody.
     pub fn deep_link_key(&self) -> PathBuf {
         self.documents.join(DEEP_LINK_KEY)
+    }
+
+    /// The keys of gateways that we have logged in to.
+    pub fn gateway_pins(&self) -> PathBuf {
+        self.documents.join(GATEWAY_PINS)
     }
 
     /// The gateway's key.

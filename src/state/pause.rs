@@ -2,7 +2,6 @@
 //! that it holds for every process and survives all of them.
 
 use super::{DocumentLock, StateDir, StateError, files};
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// What whoever asks is told.
@@ -26,9 +25,5 @@ pub fn pause(state: &StateDir) -> Result<(), StateError> {
 /// # Errors
 /// The file cannot be removed: it stays paused.
 pub fn resume(state: &StateDir) -> Result<(), StateError> {
-    let path = state.paused();
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(StateError::io("remove", &path, error)),
-        _ => Ok(()),
-    }
+    files::discard(&state.paused())
 }

@@ -6,9 +6,6 @@ use crate::limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Name of the document.
-const FILE: &str = "identity/gateway-pins.json";
-
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -25,7 +22,7 @@ pub struct GatewayPins(Store<Document>);
 impl GatewayPins {
     /// The pins of this state directory. Opens nothing yet.
     pub fn new(state: &StateDir) -> Self {
-        Self(Store::new(state.documents().join(FILE)))
+        Self(Store::new(state.gateway_pins()))
     }
 
     /// The public key that was pinned at `place`.
