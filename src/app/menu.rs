@@ -75,9 +75,7 @@ impl Sources {
         let bridge = if state.bridge_socket().exists() { "on" } else { "off" };
         lines.push(format!("Bridge: {bridge}"));
         lines.extend(queue.away().map(|away| format!("Questions wait: {}", away.word())));
-        lines.extend(
-            mode.as_ref().err().map(|_| "Everything is denied: the approvals document is broken".to_owned()),
-        );
+        lines.extend(mode.as_ref().err().map(|_| "Everything is denied: the approvals document is broken".to_owned()));
         MenuState {
             lines,
             is_troubled: is_lost || mode.is_err(),

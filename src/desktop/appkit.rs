@@ -38,11 +38,16 @@ pub fn open(target: &str) -> Result<(), Missing> {
 }
 
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;
-/// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that.
+/// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that, `opened`
+/// with each link of ours that somebody opens; neither may wait.
 ///
 /// # Errors
 /// There is no screen; `work` has not run then.
-pub fn run(work: impl FnOnce() -> u8 + Send + 'static, quit: impl Fn() + 'static) -> Result<(), NoScreen> {
+pub fn run(
+    work: impl FnOnce() -> u8 + Send + 'static,
+    quit: impl Fn() + 'static,
+    opened: impl Fn(String) + 'static,
+) -> Result<(), NoScreen> {
     let Some(main) = MainThread::here() else {
         return Err(NoScreen::Session("a screen needs the main thread".to_owned()));
     };
@@ -56,7 +61,7 @@ pub fn run(work: impl FnOnce() -> u8 + Send + 'static, quit: impl Fn() + 'static
             application::leave(1);
         }
     };
-    application::run(main, Hooks { launched: Box::new(launched), quit: Box::new(quit) })
+    application::run(main, Hooks { launched: Box::new(launched), quit: Box::new(quit), opened: Box::new(opened) })
 }
 
 /// How many questions wait, for all that show it.

@@ -133,8 +133,8 @@ impl MenuState {
         });
         items.extend(pairings.collect::<Vec<_>>());
         items.push(table.check("Pause Everything", self.is_paused, MenuAction::SetPaused(!self.is_paused)));
-        let modes = ExecMode::ALL
-            .map(|mode| table.check(mode.title(), self.mode == Some(mode), MenuAction::SetMode(mode)));
+        let modes =
+            ExecMode::ALL.map(|mode| table.check(mode.title(), self.mode == Some(mode), MenuAction::SetMode(mode)));
         items.push(group("Commands", modes.into()));
         if self.grants > 0 {
             items.push(table.choice(&format!("End Allowances ({})", self.grants), MenuAction::EndGrants));
