@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use support::{Faketime, QUIET, wait_until};
 use support_exec::*;
 
-/// After this a press counts; a little more than the app's half second.
-const ARMED: Duration = Duration::from_millis(650);
+/// After this a press counts: the app's half second after the panel has got the keyboard, and a little for that.
+const ARMED: Duration = Duration::from_millis(800);
 
 /// A virtual X server with a window manager; both end when dropped.
 struct Screen {
@@ -262,7 +262,12 @@ fn uname() -> Value {
 fn each_button_does_what_it_says() {
     let desk = Desk::new();
     desk.answered(&uname(), Button::Once).ran();
-    desk.answered(&uname(), Button::Deny).refused("UNAVAILABLE");
+    let asked = desk.ask(&uname());
+    let panel = desk.screen.armed_panel();
+    desk.picture("panel");
+    desk.screen.click(panel.button(Button::Deny));
+    finish(asked).refused("UNAVAILABLE");
+    desk.screen.wait_for_no_panel();
     let before = desk.document();
     desk.answered(&uname(), Button::Session).ran();
     desk.exec.request(&uname()).ran();
@@ -592,7 +597,7 @@ fn the_menu_pauses_switches_the_mode_brings_questions_forward_and_quits() {
     choose_mode(0);
     let security = || {
         let document: Value = serde_json::from_str(&desk.document()).unwrap();
-        document["defaults"]["security"].as_str().unwrap_or_default().to_owned()
+        document["agents"]["*"]["security"].as_str().unwrap_or_default().to_owned()
     };
     wait_until("deny", || (security() == "deny").then_some(()));
     assert!(desk.exec.request(&uname()).is_refusal());
