@@ -25,6 +25,7 @@ fi
 cargo test --locked --features gnustep --test gui --no-run
 place=$(mktemp -d /tmp/ocgui.XXXXXX)
 made_user=
+# shellcheck disable=SC2317 # called by the trap
 cleanup() {
     if [ -n "$made_user" ]; then
         # Only this account's own: the library's daemon outlives the app by minutes.
@@ -38,10 +39,11 @@ built() { cargo test --locked --features gnustep --test gui --no-run --message-f
 cp "$(built 's/.*"name":"gui".*"executable":"\([^"]*\)".*/\1/p')" "$place/gui"
 cp "$(built 's/.*"name":"openclaw".*"executable":"\([^"]*\/openclaw\)".*/\1/p')" "$place/openclaw"
 chmod 755 "$place"
-mkdir -p -m 1777 /tmp/.X11-unix
+[ -d /tmp/.X11-unix ] || mkdir -m 1777 /tmp/.X11-unix
 pictures=
 if [ -n "${GUI_TEST_PICTURES:-}" ]; then
     mkdir -p "$GUI_TEST_PICTURES"
+    kept=$(realpath "$GUI_TEST_PICTURES")
     pictures=$place/pictures
     mkdir -m 777 "$pictures"
 fi
@@ -57,5 +59,5 @@ if [ "$(id -u)" = 0 ]; then
 else
     "${run[@]}" || status=$?
 fi
-[ -z "$pictures" ] || cp "$pictures"/* "$OLDPWD/$GUI_TEST_PICTURES/" 2>/dev/null || cp "$pictures"/* "$GUI_TEST_PICTURES/"
+[ -z "$pictures" ] || cp -r "$pictures/." "$kept"
 exit "$status"

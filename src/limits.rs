@@ -292,6 +292,8 @@ pub const PROMPT_DELAY: Duration = Duration::from_millis(500);
 pub const PRESS_AGE: Duration = Duration::from_secs(1);
 /// Pause between two looks at what the menu shows. ours
 pub const MENU_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two looks whether the app that a link has started is there. ours
+pub const LINK_PAUSE: Duration = Duration::from_millis(100);
 /// Choices in the menu that wait to be carried out; more are dropped. ours
 pub const MENU_CHOICES: usize = 16;
 /// Bytes of one request line on the control socket. ours

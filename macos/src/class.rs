@@ -29,6 +29,13 @@ impl Method {
         Self { selector, types: "v@:@", code }
     }
 
+    /// One that takes two objects and gives nothing: `application:openURLs:`.
+    pub(crate) fn pair(selector: &'static str, code: unsafe extern "C-unwind" fn(Id, Sel, Id, Id)) -> Self {
+        // SAFETY: as above.
+        let code = unsafe { std::mem::transmute::<unsafe extern "C-unwind" fn(Id, Sel, Id, Id), Imp>(code) };
+        Self { selector, types: "v@:@@", code }
+    }
+
     /// One that answers a question about an object: `windowShouldClose:` and kin.
     pub(crate) fn question(
         selector: &'static str,

@@ -2,20 +2,20 @@
 
 use super::control::Controls;
 use super::status::{About, Mode};
+use super::switches::Switches;
 use crate::desktop::appkit;
-use crate::desktop::menu::{ExecMode, Menu, MenuAction, MenuState, Permission};
+use crate::desktop::menu::{ExecMode, Menu, MenuAction, MenuState, Pairing, Permission};
 use crate::desktop::permissions::{Capability, Grant};
+use crate::exec::approval::{Answer, Kind, Person, Question};
+use crate::identity::random;
 use crate::limits;
 use crate::log;
-use crate::node::policy_edits::{Caller, PolicyEditor};
-use crate::protocol::policy::{Ask, Security};
+use crate::protocol::policy::Decision;
+use crate::protocol::text;
 use crate::service::{Role, log_file};
-use crate::state::approvals::EVERY_AGENT;
-use crate::state::approvals::wire::{Form, WHOLE};
-use crate::state::pause;
+use crate::sys::clock::{Expiry, Now};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
-use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -24,8 +24,10 @@ use std::thread;
 pub struct Sources {
     /// What there is to look at and to tighten.
     pub controls: Arc<Controls>,
-    /// The policy, and who confirms what loosens it.
-    pub editor: PolicyEditor,
+    /// How strict this machine is.
+    pub switches: Switches,
+    /// Who confirms what loosens that.
+    pub person: Arc<dyn Person>,
     /// The nodes of the gateway, in words.
     pub nodes: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
@@ -59,7 +61,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 impl Sources {
     fn look(&self) -> MenuState {
         let Controls { guards, queue, permissions, state, about, .. } = &*self.controls;
-        let policy = self.editor.document.effective(None, false);
+        let mode = self.switches.mode();
         let (node, (mut lines, is_lost)) = (about.node.look(), connection(about));
         let stands = Capability::all().map(|capability| (capability, permissions.status(capability)));
         let permissions: Vec<Permission> = stands
@@ -73,15 +75,14 @@ impl Sources {
         let bridge = if state.bridge_socket().exists() { "on" } else { "off" };
         lines.push(format!("Bridge: {bridge}"));
         lines.extend(queue.away().map(|away| format!("Questions wait: {}", away.word())));
-        lines.extend(
-            policy.broken.as_ref().map(|_| "Everything is denied: the approvals document is broken".to_owned()),
-        );
+        lines.extend(mode.as_ref().err().map(|_| "Everything is denied: the approvals document is broken".to_owned()));
         MenuState {
             lines,
-            is_troubled: is_lost || policy.broken.is_some(),
+            is_troubled: is_lost || mode.is_err(),
             waiting: queue.waiting(),
-            is_paused: pause::is_on(&state.paused()),
-            mode: policy.broken.is_none().then(|| mode(policy.security, policy.ask)),
+            pairings: pairings(about),
+            is_paused: self.switches.is_paused(),
+            mode: mode.ok(),
             grants: guards.grants.list().len(),
             nodes: if node.connected { (self.nodes)() } else { Vec::new() },
             permissions,
@@ -104,12 +105,15 @@ impl Sources {
     }
 
     fn perform(&self, action: MenuAction) -> Result<(), String> {
-        let Controls { guards, permissions, state, .. } = &*self.controls;
+        let Controls { guards, permissions, state, about, .. } = &*self.controls;
         match action {
             // The desktop's own.
             MenuAction::ShowQuestion => Ok(()),
-            MenuAction::SetPaused(true) => pause::pause(state).map_err(|error| error.to_string()),
-            MenuAction::SetPaused(false) => pause::resume(state).map_err(|error| error.to_string()),
+            MenuAction::ShowPairing(id) => {
+                about.pairing.ask_now(&id);
+                Ok(())
+            }
+            MenuAction::SetPaused(paused) => self.switches.set_paused(paused).map_err(|error| error.to_string()),
             MenuAction::SetMode(mode) => self.set_mode(mode),
             MenuAction::EndGrants => {
                 guards.grants.revoke("all");
@@ -129,34 +133,45 @@ impl Sources {
         }
     }
 
-    /// As an edit from outside: what loosens is shown to the person before it counts.
+    /// What loosens is confirmed first.
     fn set_mode(&self, mode: ExecMode) -> Result<(), String> {
-        let snapshot = self.editor.document.snapshot(Form::Whole).map_err(|error| error.to_string())?;
-        let mut file = snapshot.file;
-        let (security, ask) = match mode {
-            ExecMode::Deny => (Security::Deny, Ask::Off),
-            ExecMode::Ask => (Security::Allowlist, Ask::OnMiss),
-            ExecMode::Allow => (Security::Full, Ask::Off),
-        };
-        let set = |level: &mut Value| {
-            if let Some(members) = level.as_object_mut() {
-                members.insert("security".to_owned(), security.word().into());
-                members.insert("ask".to_owned(), ask.word().into());
+        if let Some(meaning) = mode.confirmation() {
+            let cancel = Wake::new().map_err(|error| error.to_string())?;
+            match self.person.ask(&change(meaning), &cancel) {
+                Answer::Decided(Decision::AllowOnce) => {}
+                Answer::Nobody(why) => return Err(why),
+                _ => return Ok(()),
             }
-        };
-        let members = file.as_object_mut().ok_or("the approvals document is no object")?;
-        set(members.entry("defaults").or_insert_with(|| json!({})));
-        // What is said for every agent goes before the defaults.
-        let everyone = members.get_mut("agents").and_then(|agents| agents.get_mut(EVERY_AGENT));
-        if let Some(everyone) = everyone.filter(|level| level.get("security").is_some() || level.get("ask").is_some()) {
-            set(everyone);
         }
-        let params = json!({"file": file, "baseHash": snapshot.hash, WHOLE: true}).to_string();
-        let cancel = Wake::new().map_err(|error| error.to_string())?;
-        let caller = Caller { requester: "the menu of this app", patience: limits::PROMPT_DEADLINE, cancel: &cancel };
-        let edited = self.editor.set(Some(&params), &caller);
-        edited.map(drop).map_err(|error| error.message.unwrap_or_default())
+        for said in self.switches.set_mode(mode, true)? {
+            log!("app", "{said}");
+        }
+        Ok(())
     }
+}
+
+fn change(meaning: &str) -> Question {
+    Question {
+        kind: Kind::Change,
+        id: random::uuid(),
+        command: meaning.to_owned(),
+        executable: String::new(),
+        cwd: String::new(),
+        env: Vec::new(),
+        agent: None,
+        session: None,
+        requester: "the menu of this app".to_owned(),
+        notes: Vec::new(),
+        allow_always: Err("it is made once".to_owned()),
+        spans: Vec::new(),
+        unbound: None,
+        deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+    }
+}
+
+fn pairings(about: &About) -> Vec<Pairing> {
+    let pending = about.pairing.pending().into_iter();
+    pending.map(|pending| Pairing { id: pending.id, who: text::visible(&pending.who) }).collect()
 }
 
 /// Sentences on gateway and node, and whether the connection is lost.
@@ -170,19 +185,10 @@ fn connection(about: &About) -> (Vec<String>, bool) {
     let node = about.node.look();
     let stands = match &node.why {
         _ if node.connected => "connected".to_owned(),
-        Some(why) => format!("not connected ({})", crate::protocol::text::visible(why)),
+        Some(why) => format!("not connected ({})", text::visible(why)),
         None => "not connected".to_owned(),
     };
     (vec![format!("Gateway: {gateway}"), format!("Node: {stands}")], !node.connected && node.why.is_some())
-}
-
-/// What a command that no rule knows meets.
-fn mode(security: Security, ask: Ask) -> ExecMode {
-    match (security, ask) {
-        (Security::Deny, _) => ExecMode::Deny,
-        (Security::Full, Ask::Off) => ExecMode::Allow,
-        _ => ExecMode::Ask,
-    }
 }
 
 fn open(target: &str) -> Result<(), String> {

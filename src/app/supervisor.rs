@@ -7,6 +7,7 @@ use super::gateway_question::Here;
 use super::menu::{self, Sources};
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::status::{About, Mode};
+use super::switches::Switches;
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
 use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
@@ -174,7 +175,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
     if let Some(menu) = menu {
         let gateway = gateway.as_ref().map(|(gateway, _)| gateway);
-        show_menu(menu, gateway, &host, &approvals).map_err(SupervisorError::System)?;
+        show_menu(menu, gateway, &host).map_err(SupervisorError::System)?;
     }
     let local = match gateway {
         Some((gateway, source)) => {
@@ -208,19 +209,14 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     Ok(())
 }
 
-/// A menu for the owner, whose choices are confirmed by the same person as edits from outside.
-fn show_menu(
-    menu: Arc<dyn Menu>,
-    gateway: Option<&Attached>,
-    host: &AppHost,
-    document: &Arc<ApprovalsDocument>,
-) -> io::Result<()> {
+/// A menu for the owner.
+fn show_menu(menu: Arc<dyn Menu>, gateway: Option<&Attached>, host: &AppHost) -> io::Result<()> {
     let nodes: Box<dyn Fn() -> Vec<String> + Send + Sync> = match gateway {
         Some(Attached::Ours(gateway)) => Box::new(gateway.nodes()),
         _ => Box::new(|| vec![process::host_name()]),
     };
-    let editor = PolicyEditor { document: Arc::clone(document), person: Some(Arc::clone(host.person())) };
-    menu::start(menu, Sources { controls: Arc::clone(host.controls()), editor, nodes })
+    let (controls, person) = (Arc::clone(host.controls()), Arc::clone(host.person()));
+    menu::start(menu, Sources { switches: Switches::new(&controls.state), controls, person, nodes })
 }
 
 /// The socket's token, read again at each use: a changed document holds from the next request on.

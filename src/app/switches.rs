@@ -1,40 +1,18 @@
 //! The switches of the menu: how strict this machine is, and whether anything runs at all. Each is a change of the
 //! owner's own documents, noted in the audit log like any other. Source: spec mac-app (3.5), (3.7).
 
+use crate::desktop::menu::ExecMode;
 use crate::protocol::policy::{Ask, Security};
 use crate::state::approvals::change::Change;
 use crate::state::approvals::{ApprovalsDocument, EVERY_AGENT};
 use crate::state::{StateDir, StateError, pause};
 
-/// What the quick switch knows. Source: spec mac-app (3.5), "Exec Approvals".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExecMode {
-    /// Nothing runs.
-    Deny,
-    /// What is on the allowlist runs, the rest is asked.
-    Ask,
-    /// Everything runs unasked.
-    Allow,
-}
-
 impl ExecMode {
-    /// Every one, in the order of the menu.
-    pub const ALL: [Self; 3] = [Self::Deny, Self::Ask, Self::Allow];
-
-    /// As in the menu.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Deny => "Deny everything",
-            Self::Ask => "Ask me",
-            Self::Allow => "Allow everything",
-        }
-    }
-
     /// What has to be confirmed before this is switched on; none where nothing is loosened unseen.
     pub fn confirmation(self) -> Option<&'static str> {
         matches!(self, Self::Allow).then_some(
-            "From now on every command that an agent sends to this machine runs without a question, until you switch \
-             this back. Allow everything?",
+            "from now on every command that an agent sends to this machine runs without a question, until you switch \
+             this back",
         )
     }
 

@@ -10,6 +10,7 @@ use crate::client::tunnel::Target;
 use crate::client::{Endpoint, Tunnel};
 use crate::desktop::bundle::{self, Bundle};
 use crate::desktop::{Backend, appkit};
+use crate::limits;
 use crate::service::{Role, Verb, log_file, output_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
@@ -19,6 +20,8 @@ use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
 /// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
@@ -223,7 +226,8 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let gateway_approvals = !flags.no_gateway_approvals;
     let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, attach_only, remote, gateway_approvals };
     if ask == Ask::Desktop(Backend::Panel) {
-        let run = on_screen(move || supervisor::run(options, lock, &signals));
+        let links = options.state.clone();
+        let run = on_screen(move || supervisor::run(options, lock, &signals), links);
         return run
             .map_err(|error| format!("there can be no panel: {error}; --ask terminal asks on this terminal").into());
     }
@@ -231,7 +235,10 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
 }
 
 /// Runs the app beside the screen, which has this thread; the process ends with the app.
-fn on_screen(work: impl FnOnce() -> Result<(), SupervisorError> + Send + 'static) -> Result<(), appkit::NoScreen> {
+fn on_screen(
+    work: impl FnOnce() -> Result<(), SupervisorError> + Send + 'static,
+    state: StateDir,
+) -> Result<(), appkit::NoScreen> {
     let work = move || {
         // A library may have put its own handlers in the place of ours while it was started.
         match Termination::catch().map_err(SupervisorError::System).and_then(|()| work()) {
@@ -242,7 +249,23 @@ fn on_screen(work: impl FnOnce() -> Result<(), SupervisorError> + Send + 'static
             }
         }
     };
-    appkit::run(work, Termination::request)
+    let opened = move |link: String| {
+        let state = state.clone();
+        let follow = move || {
+            // A link may have started us.
+            let end = Instant::now() + limits::EXEC_LINE_DEADLINE;
+            while !state.control_socket().exists() && Instant::now() < end {
+                thread::sleep(limits::LINK_PAUSE);
+            }
+            if let Err(error) = control::ask(&state, &json!({"type": "deeplink.open", "url": link})) {
+                crate::log!("app", "{error}");
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("link".into()).spawn(follow) {
+            crate::log!("app", "a link was not followed: {error}");
+        }
+    };
+    appkit::run(work, Termination::request, opened)
 }
 
 #[cfg(test)]

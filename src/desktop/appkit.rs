@@ -3,6 +3,7 @@
 
 use super::menu::{Menu, MenuAction, MenuState};
 use super::notify::Notifications;
+use super::presence::{Away, Presence};
 use super::{Desktop, Place, guard, sheet};
 use crate::exec::approval::{Answer, Question};
 use crate::limits;
@@ -14,6 +15,7 @@ use crate::sys::wake::Wake;
 pub use openclaw_macos::appkit::application::NoScreen;
 use openclaw_macos::appkit::application::{self, Hooks, uptime};
 use openclaw_macos::appkit::panel::{Happening, Panel, Press, Sheet};
+use openclaw_macos::appkit::session::{self, Change};
 use openclaw_macos::{MainThread, Missing, When, appkit, on_main};
 use std::cell::RefCell;
 use std::io;
@@ -39,15 +41,31 @@ pub fn open(target: &str) -> Result<(), Missing> {
 }
 
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;
-/// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that.
+/// when it is over the process ends with its exit code. `quit` is called when the person or the system wants that, `opened`
+/// with each link of ours that somebody opens; neither may wait.
 ///
 /// # Errors
 /// There is no screen; `work` has not run then.
-pub fn run(work: impl FnOnce() -> u8 + Send + 'static, quit: impl Fn() + 'static) -> Result<(), NoScreen> {
+pub fn run(
+    work: impl FnOnce() -> u8 + Send + 'static,
+    quit: impl Fn() + 'static,
+    opened: impl Fn(String) + 'static,
+) -> Result<(), NoScreen> {
     let Some(main) = MainThread::here() else {
         return Err(NoScreen::Session("a screen needs the main thread".to_owned()));
     };
-    let launched = move |_: MainThread| {
+    let launched = move |main: MainThread| {
+        let told = |change| match change {
+            Change::Locked => presence().left(Away::Locked),
+            Change::Unlocked => presence().returned(Away::Locked),
+            Change::SwitchedOut => presence().left(Away::SwitchedOut),
+            Change::SwitchedIn => presence().returned(Away::SwitchedOut),
+        };
+        if let Err(missing) = session::observe(main, told)
+            && cfg!(target_os = "macos")
+        {
+            log!("app", "a locked screen will not be noticed: {missing}");
+        }
         let work = move || {
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(1);
             application::leave(code.into());
@@ -57,7 +75,13 @@ pub fn run(work: impl FnOnce() -> u8 + Send + 'static, quit: impl Fn() + 'static
             application::leave(1);
         }
     };
-    application::run(main, Hooks { launched: Box::new(launched), quit: Box::new(quit) })
+    application::run(main, Hooks { launched: Box::new(launched), quit: Box::new(quit), opened: Box::new(opened) })
+}
+
+/// Whether anybody sees the screen.
+fn presence() -> &'static Arc<Presence> {
+    static PRESENCE: OnceLock<Arc<Presence>> = OnceLock::new();
+    PRESENCE.get_or_init(Arc::default)
 }
 
 /// How many questions wait, for all that show it.
@@ -113,6 +137,10 @@ impl Desktop for AppKitDesktop {
     fn waiting(&self, count: usize) {
         WAITING.store(count, Ordering::Relaxed);
         AppKitMenu.look_again();
+    }
+
+    fn presence(&self) -> Arc<Presence> {
+        Arc::clone(presence())
     }
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
@@ -223,6 +251,16 @@ const REFUSAL: isize = 0;
 fn happened(_: MainThread, happening: Happening) {
     match happening {
         Happening::Tick => tick(),
+        // A window that comes up under a hand that is about to press.
+        Happening::Focused(window) => SHOWN.with(|slot| {
+            if let Ok(mut slot) = slot.try_borrow_mut()
+                && let Some(entry) = slot.as_mut()
+                && entry.shown.window == window
+            {
+                entry.shown.since = uptime();
+                entry.look();
+            }
+        }),
         Happening::Closed(window) => decide(window, REFUSAL),
         Happening::Pressed(press) if press.tag == REFUSAL => decide(press.window, REFUSAL),
         Happening::Pressed(press) => pressed(&press),

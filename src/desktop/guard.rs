@@ -12,7 +12,7 @@ use std::fmt;
 pub struct Shown {
     /// The number of its window.
     pub window: isize,
-    /// Since when, in seconds on the clock of the events.
+    /// Since when it is shown and has the keyboard, in seconds on the clock of the events.
     pub since: f64,
     /// The end of the text was in sight.
     pub end_seen: bool,

@@ -25,9 +25,11 @@ pub struct MenuState {
     pub is_troubled: bool,
     /// Questions that wait for an answer.
     pub waiting: usize,
+    /// What wants in at the gateway.
+    pub pairings: Vec<Pairing>,
     /// Nothing may start.
     pub is_paused: bool,
-    /// What becomes of a command that no rule knows; none when the document is broken.
+    /// How strict this machine is; none when the document is broken.
     pub mode: Option<ExecMode>,
     /// Answers that still hold for a while.
     pub grants: usize,
@@ -48,15 +50,38 @@ pub struct Permission {
     pub is_granted: bool,
 }
 
-/// What becomes of a command that no rule knows.
+/// What the quick switch knows. Source: spec mac-app (3.5), "Exec Approvals".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecMode {
-    /// It does not run; security `deny`.
+    /// Nothing runs.
     Deny,
-    /// The person is asked; security `allowlist`.
+    /// What is on the allowlist runs, the rest is asked.
     Ask,
-    /// It runs; security `full` without questions.
+    /// Everything runs unasked.
     Allow,
+}
+
+impl ExecMode {
+    /// Every one, in the order of the menu.
+    pub const ALL: [Self; 3] = [Self::Deny, Self::Ask, Self::Allow];
+
+    /// As in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Deny => "Deny Everything",
+            Self::Ask => "Ask Me",
+            Self::Allow => "Allow Everything\u{2026}",
+        }
+    }
+}
+
+/// A device or node that wants in at the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairing {
+    /// Its name in the action.
+    pub id: String,
+    /// Who, in words.
+    pub who: String,
 }
 
 /// What the owner chose.
@@ -64,9 +89,11 @@ pub enum ExecMode {
 pub enum MenuAction {
     /// Bring the question forward that waits. Done by the desktop itself.
     ShowQuestion,
+    /// Ask about this pairing now.
+    ShowPairing(String),
     /// Stop everything, or let it go on.
     SetPaused(bool),
-    /// Treat unknown commands so.
+    /// Be so strict.
     SetMode(ExecMode),
     /// End what was allowed for a while.
     EndGrants,
@@ -83,7 +110,7 @@ pub enum MenuAction {
 impl MenuState {
     /// The symbol in the menu bar (Apple's name of it), and what it means.
     pub fn symbol(&self) -> (&'static str, &'static str) {
-        if self.waiting > 0 {
+        if self.waiting > 0 || !self.pairings.is_empty() {
             ("exclamationmark.shield.fill", "OpenClaw: a question waits")
         } else if self.is_paused {
             ("shield.slash", "OpenClaw: paused")
@@ -101,11 +128,14 @@ impl MenuState {
         items.push(Item::default());
         let waiting = format!("Questions Waiting ({})", self.waiting);
         items.push(if self.waiting == 0 { says(&waiting) } else { table.choice(&waiting, MenuAction::ShowQuestion) });
+        let pairings = self.pairings.iter().map(|pairing| {
+            table.choice(&format!("Wants In: {}", pairing.who), MenuAction::ShowPairing(pairing.id.clone()))
+        });
+        items.extend(pairings.collect::<Vec<_>>());
         items.push(table.check("Pause Everything", self.is_paused, MenuAction::SetPaused(!self.is_paused)));
         let modes =
-            [("Deny", ExecMode::Deny), ("Ask Me", ExecMode::Ask), ("Allow Everything\u{2026}", ExecMode::Allow)];
-        let modes = modes.map(|(title, mode)| table.check(title, self.mode == Some(mode), MenuAction::SetMode(mode)));
-        items.push(group("Unknown Commands", modes.into()));
+            ExecMode::ALL.map(|mode| table.check(mode.title(), self.mode == Some(mode), MenuAction::SetMode(mode)));
+        items.push(group("Commands", modes.into()));
         if self.grants > 0 {
             items.push(table.choice(&format!("End Allowances ({})", self.grants), MenuAction::EndGrants));
         }
@@ -168,6 +198,7 @@ mod tests {
             waiting: 2,
             mode: Some(ExecMode::Ask),
             grants: 1,
+            pairings: vec![Pairing { id: "p1".into(), who: "phone".into() }],
             nodes: vec!["this Mac: connected".to_owned()],
             permissions: vec![Permission { capability: Capability::Microphone, is_granted: false }],
             ..MenuState::default()
@@ -176,12 +207,12 @@ mod tests {
         let action = |path: &[&str]| &actions[usize::try_from(chosen(&items, path).tag).unwrap() - 1];
         assert_eq!(action(&["Questions Waiting (2)"]), &MenuAction::ShowQuestion);
         assert_eq!(action(&["Pause Everything"]), &MenuAction::SetPaused(true));
-        assert_eq!(action(&["Unknown Commands", "Allow Everything\u{2026}"]), &MenuAction::SetMode(ExecMode::Allow));
+        assert_eq!(action(&["Wants In: phone"]), &MenuAction::ShowPairing("p1".into()));
+        assert_eq!(action(&["Commands", "Allow Everything\u{2026}"]), &MenuAction::SetMode(ExecMode::Allow));
         assert_eq!(action(&["Permissions", "Microphone"]), &MenuAction::RequestPermission(Capability::Microphone));
         assert_eq!(action(&["Quit OpenClaw"]), &MenuAction::Quit);
         assert_eq!(chosen(&items, &["Nodes", "this Mac: connected"]).tag, 0);
-        let marks = ["Deny", "Ask Me", "Allow Everything\u{2026}"]
-            .map(|mode| chosen(&items, &["Unknown Commands", mode]).is_checked);
+        let marks = ExecMode::ALL.map(|mode| chosen(&items, &["Commands", mode.title()]).is_checked);
         assert_eq!(marks, [false, true, false]);
         let (items, _) = MenuState { is_paused: true, ..MenuState::default() }.items();
         assert_eq!(chosen(&items, &["Questions Waiting (0)"]).tag, 0);

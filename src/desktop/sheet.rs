@@ -18,6 +18,7 @@ pub fn of(question: &Question) -> (Sheet, Vec<Answer>) {
     let button = |(tag, answer): (isize, &Answer)| Button { tag, title: title(question.kind, answer) };
     let headline = match question.kind {
         Kind::Command => "Allow this command?",
+        Kind::Change => "Make this change?",
         Kind::Link => "A link was opened. Send its message to an agent?",
         Kind::Pairing => "Let this in at the gateway?",
     };
@@ -40,9 +41,11 @@ fn title(kind: Kind, answer: &Answer) -> String {
         (_, Answer::Decided(Decision::AllowAlways)) => "Always Allow",
         (_, Answer::Later) => "Later",
         (Kind::Command, Answer::Decided(Decision::AllowOnce)) => "Allow Once",
+        (Kind::Change, Answer::Decided(Decision::AllowOnce)) => "Change",
         (Kind::Link, Answer::Decided(Decision::AllowOnce)) => "Send",
         (Kind::Pairing, Answer::Decided(Decision::AllowOnce)) => "Approve",
         (Kind::Command, _) => "Don\u{2019}t Allow",
+        (Kind::Change, _) => "Don\u{2019}t Change",
         (Kind::Link, _) => "Don\u{2019}t Send",
         (Kind::Pairing, _) => "Reject",
     };
@@ -56,6 +59,7 @@ fn rows(question: &Question) -> Vec<(String, String)> {
     let is_command = question.kind == Kind::Command;
     let subject = match question.kind {
         Kind::Command => "Command",
+        Kind::Change => "Change",
         Kind::Link => "Message",
         Kind::Pairing => "Who",
     };

@@ -216,6 +216,14 @@ impl Wording {
                 deny: "deny",
                 denied: "denied",
             },
+            Kind::Change => Self {
+                headline: "make this change?",
+                subject: "change",
+                allow: "change",
+                allowed: "changed",
+                deny: "cancel",
+                denied: "not changed",
+            },
             Kind::Link => Self {
                 headline: "a link was opened; send its message to an agent?",
                 subject: "message",

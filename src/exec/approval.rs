@@ -32,6 +32,8 @@ const NO_SHELL: &str = "no shell; what is started stands below";
 pub enum Kind {
     /// A command, or an edit of what may run.
     Command,
+    /// A change of how strict this machine is, by its owner; `command` says what it means.
+    Change,
     /// A message to an agent that a link asks for; the question's `command` is the message. Source: spec mac-app (3.6).
     Link,
     /// A device or node that wants in at the gateway; `command` says who. May be put off. Source: spec mac-app (3.4).

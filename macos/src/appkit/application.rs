@@ -1,6 +1,7 @@
 //! The application object and its event loop.
 
 use crate::class::{self, Method, guarded};
+use crate::foundation::{NSURL, objects, text};
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
 use crate::runtime::{self, Bool, Id, Owned, Point, Sel};
@@ -122,6 +123,8 @@ pub struct Hooks {
     pub launched: Box<dyn FnOnce(MainThread)>,
     /// Whenever somebody wants it to end: the system at logout, `terminate:`. It ends by [`leave`].
     pub quit: Box<dyn Fn()>,
+    /// For each link of ours that somebody opened.
+    pub opened: Box<dyn Fn(String)>,
 }
 
 thread_local! {
@@ -138,11 +141,12 @@ pub fn run(_: MainThread, hooks: Hooks) -> Result<(), NoScreen> {
     let methods = [
         Method::action("applicationDidFinishLaunching:", launched),
         Method::number("applicationShouldTerminate:", should_terminate),
+        Method::pair("application:openURLs:", open_urls),
         Method::question("applicationSupportsSecureRestorableState:", yes),
     ];
     let class =
         class::define("OpenClawApplication", &["NSApplicationDelegate"], &methods).map_err(NoScreen::Library)?;
-    HOOKS.with(|slot| *slot.borrow_mut() = Some(hooks));
+    HOOKS.set(Some(hooks));
     runtime::pooled(|| {
         // SAFETY: on the main thread, with a screen; the delegate lives for ever.
         unsafe {
@@ -169,9 +173,8 @@ extern "C-unwind" fn launched(_: Id, _: Sel, _: Id) {
         let Some(main) = MainThread::here() else { return };
         if !LAUNCHED.replace(true) {
             // Taken out whole and put back without it: the hook may call what looks here.
-            let hooks = HOOKS.with(|slot| slot.borrow_mut().take());
-            if let Some(Hooks { launched, quit }) = hooks {
-                HOOKS.with(|slot| *slot.borrow_mut() = Some(Hooks { launched: Box::new(|_| ()), quit }));
+            if let Some(Hooks { launched, quit, opened }) = HOOKS.take() {
+                HOOKS.set(Some(Hooks { launched: Box::new(|_| ()), quit, opened }));
                 launched(main);
             }
         }
@@ -189,6 +192,20 @@ extern "C-unwind" fn should_terminate(_: Id, _: Sel, _: Id) -> usize {
         })
     });
     TERMINATE_LATER
+}
+
+extern "C-unwind" fn open_urls(_: Id, _: Sel, _: Id, urls: Id) {
+    guarded((), || {
+        // SAFETY: an array of URLs, alive during the call.
+        let links: Vec<String> = unsafe { objects(urls).filter_map(|url| text(NSURL::absolute_string(url))).collect() };
+        HOOKS.with(|slot| {
+            if let Ok(hooks) = slot.try_borrow()
+                && let Some(hooks) = &*hooks
+            {
+                links.into_iter().for_each(&hooks.opened);
+            }
+        });
+    });
 }
 
 extern "C-unwind" fn yes(_: Id, _: Sel, _: Id) -> Bool {

@@ -104,6 +104,12 @@ objc_class! {
 }
 
 objc_class! {
+    NSNotification from Foundation {
+        - object = "object" () -> Id;
+    }
+}
+
+objc_class! {
     NSImageView from AppKit {
         - set_image = "setImage:" (image: Id);
     }
@@ -253,6 +259,8 @@ pub enum Happening {
     Pressed(Press),
     /// Escape, or the close box of the panel with this window number.
     Closed(isize),
+    /// The panel with this window number has got the keyboard.
+    Focused(isize),
     /// A tenth of a second is over.
     Tick,
 }
@@ -617,6 +625,7 @@ fn target() -> Result<Shared, Missing> {
             Method::action("press:", press),
             Method::action("tick:", tick),
             Method::action("cancelOperation:", cancel),
+            Method::action("windowDidBecomeKey:", focused),
             Method::question("windowShouldClose:", should_close),
         ];
         // SAFETY: a class of ours without state.
@@ -651,6 +660,11 @@ extern "C-unwind" fn cancel(_: Id, _: Sel, sender: Id) {
         // SAFETY: a live window or nil.
         tell(Happening::Closed(unsafe { NSWindow::window_number(window) }));
     });
+}
+
+extern "C-unwind" fn focused(_: Id, _: Sel, notification: Id) {
+    // SAFETY: a notification about a window, both alive during the call.
+    guarded((), || tell(Happening::Focused(unsafe { NSWindow::window_number(NSNotification::object(notification)) })));
 }
 
 extern "C-unwind" fn should_close(_: Id, _: Sel, window: Id) -> Bool {

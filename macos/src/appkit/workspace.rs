@@ -7,6 +7,7 @@ use crate::runtime::{self, Bool, Id};
 objc_class! {
     NSWorkspace from AppKit {
         + shared = "sharedWorkspace" () -> Id;
+        - notification_center = "notificationCenter" () -> Id;
         - open = "openURL:" (url: Id) -> Bool;
     }
 }
