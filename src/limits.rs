@@ -421,3 +421,16 @@ pub const APPROVAL_HISTORY: usize = 100;
 pub const PENDING_WORK: Duration = Duration::from_secs(24 * 60 * 60);
 /// Items of it in one answer; there is one of each kind. spec: schema NodePendingDrainParams
 pub const PENDING_WORK_DRAINED: usize = 10;
+
+// --- Abilities ---
+
+/// Pixels of a picture's longer side, whatever is asked for.
+pub const PICTURE_PIXELS: u32 = 16_384;
+/// Bytes of a picture or film before base64, which adds a third and must fit into a frame with what stands around it.
+pub const ABILITY_BYTES: usize = FRAME_BYTES / 4 * 3 - 64 * 1024;
+/// How long an ability's own work may take beside what was asked for (a film's length, a camera's delay).
+pub const ABILITY_WAIT: Duration = Duration::from_secs(20);
+/// Abilities at work at the same time: cameras and screens are not many.
+pub const ABILITIES_AT_ONCE: usize = 4;
+/// Bytes of a script for the canvas or for AppleScript.
+pub const SCRIPT_BYTES: usize = 64 * 1024;

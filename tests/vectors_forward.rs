@@ -134,6 +134,7 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         surface: node::surface(),
         exec_host,
         policy_editor: None,
+        abilities: None,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);

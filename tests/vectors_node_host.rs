@@ -234,6 +234,7 @@ impl<'a> World<'a> {
             policy: Arc::new(DocumentPolicy { document: Arc::clone(&document), trusts_agent: true, settings }),
             exec_host: ExecHost::Local(Arc::new(guards)),
             policy_editor: Some(PolicyEditor { document: Arc::clone(&document), person: None }),
+            abilities: None,
             requester: "the vectors".into(),
         };
         Self {

@@ -58,10 +58,62 @@ impl std::fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
-/// Calls `start` with a block whose code is `invoke`, and waits until that code has [`answer`]ed it.
+/// A block that waits to be handed over, on whatever thread; a callee that keeps it copies it.
+pub(crate) struct Literal(Box<Block>);
+
+// SAFETY: plain memory with a number and addresses that live as long as the process.
+unsafe impl Send for Literal {}
+
+impl Literal {
+    /// What a method takes; good as long as `self`.
+    pub(crate) fn id(&self) -> Id {
+        (&raw const *self.0).cast_mut().cast()
+    }
+}
+
+/// The answer to a block, to be waited for; forgotten when dropped.
+pub(crate) struct Awaited<V> {
+    ticket: u64,
+    answer: Receiver<V>,
+}
+
+impl<V> Awaited<V> {
+    /// Waits until the block's code has [`answer`]ed it.
+    ///
+    /// # Errors
+    /// [`Unanswered::TimedOut`].
+    pub(crate) fn wait(self, deadline: Instant) -> Result<V, Unanswered> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.answer.recv_timeout(left).map_err(|_| Unanswered::TimedOut)
+    }
+}
+
+impl<V> Drop for Awaited<V> {
+    fn drop(&mut self) {
+        drop(take(self.ticket));
+    }
+}
+
+/// A block whose code is `invoke`, and the way to wait for it.
 ///
 /// `invoke` is the address of an `extern "C-unwind" fn(*const Block, …)` with the arguments that `signature` says (mac-app
 /// §8.8) and that calls `answer::<V>`.
+///
+/// # Errors
+/// [`Unanswered::Missing`].
+pub(crate) fn make<V: Send + 'static>(
+    invoke: *const c_void,
+    signature: &'static CStr,
+) -> Result<(Literal, Awaited<V>), Unanswered> {
+    let isa = Library::System.symbol("_NSConcreteStackBlock").map_err(Unanswered::Missing)?;
+    let (ticket, answer) = ticket::<V>().map_err(Unanswered::Missing)?;
+    // A callee that keeps the block copies it, but not its descriptor, which therefore lives for ever: one a signature.
+    let descriptor = kept(Descriptor { reserved: 0, size: size_of::<Block>(), signature: signature.as_ptr() });
+    let block = Block { isa, flags: HAS_SIGNATURE, reserved: 0, invoke, descriptor, ticket };
+    Ok((Literal(Box::new(block)), Awaited { ticket, answer }))
+}
+
+/// Calls `start` with such a block and waits for its answer.
 ///
 /// # Errors
 /// See [`Unanswered`].
@@ -74,19 +126,9 @@ pub(crate) unsafe fn wait<V: Send + 'static>(
     deadline: Instant,
     start: impl FnOnce(Id),
 ) -> Result<V, Unanswered> {
-    let (ticket, answer) = ticket::<V>().map_err(Unanswered::Missing)?;
-    let isa = Library::System.symbol("_NSConcreteStackBlock").map_err(|missing| {
-        forget(ticket);
-        Unanswered::Missing(missing)
-    })?;
-    let descriptor = Descriptor { reserved: 0, size: size_of::<Block>(), signature: signature.as_ptr() };
-    // A callee that keeps the block copies it, but not its descriptor, which therefore lives for ever; a few bytes a call
-    // would add up, so one is kept for each signature.
-    let block = Block { isa, flags: HAS_SIGNATURE, reserved: 0, invoke, descriptor: kept(descriptor), ticket };
-    start((&raw const block).cast_mut().cast());
-    let waited = answer.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-    forget(ticket);
-    waited.map_err(|_| Unanswered::TimedOut)
+    let (literal, awaited) = make::<V>(invoke, signature)?;
+    start(literal.id());
+    awaited.wait(deadline)
 }
 
 /// The one descriptor of this signature, for ever.
@@ -117,10 +159,6 @@ fn ticket<V: Send + 'static>() -> Result<(u64, Receiver<V>), Missing> {
 
 fn take(ticket: u64) -> Option<Box<dyn Any + Send>> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(&ticket)
-}
-
-fn forget(ticket: u64) {
-    drop(take(ticket));
 }
 
 /// Answers whoever waits for `block`; a second or late answer goes nowhere. For the code of a block.

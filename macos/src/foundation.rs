@@ -146,6 +146,12 @@ pub(crate) unsafe fn bytes(data: Id) -> Option<Vec<u8>> {
     }
 }
 
+/// An `NSData` in the current pool with a copy of these bytes.
+pub(crate) fn data(bytes: &[u8]) -> Id {
+    // SAFETY: bytes and their length.
+    unsafe { NSData::with_bytes(bytes.as_ptr().cast(), bytes.len()) }
+}
+
 /// What an `NSError` says, with domain and code.
 ///
 /// # Safety
@@ -157,6 +163,15 @@ pub(crate) unsafe fn error_text(error: Id) -> String {
         let domain = text(NSError::domain(error)).unwrap_or_default();
         format!("{words} ({domain} {})", NSError::code(error))
     }
+}
+
+/// The code of an `NSError`; 0 for nil.
+///
+/// # Safety
+/// `error` is nil or a live `NSError`.
+pub(crate) unsafe fn error_code(error: Id) -> isize {
+    // SAFETY: as the caller promises.
+    unsafe { NSError::code(error) }
 }
 
 /// Names of run-loop modes that are macros or differ between the libraries, by their text.

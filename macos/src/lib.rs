@@ -18,11 +18,20 @@
 #[macro_use]
 mod declare;
 mod block;
+pub mod camera;
 mod class;
+mod completion;
 pub mod foundation;
+pub mod image;
 pub mod library;
+pub mod location;
 mod main_thread;
+pub mod permissions;
 mod runtime;
+pub mod screen;
+pub mod web;
 
+pub use block::Unanswered;
 pub use library::Missing;
 pub use main_thread::{MainThread, When, on_main};
+pub use runtime::{Point, Rect, Size};

@@ -221,6 +221,7 @@ fn start_local(
         surface: node::surface(),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
+        abilities: None,
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);

@@ -339,5 +339,6 @@ fn options(
         surface,
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
+        abilities: None,
     })
 }

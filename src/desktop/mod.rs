@@ -9,6 +9,7 @@ use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;
 use std::str::FromStr;
 
+pub mod abilities;
 pub mod automation;
 pub mod headless;
 pub mod terminal;

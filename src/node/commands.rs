@@ -1,5 +1,6 @@
 //! What each command does. Source: spec gateway §5 "system.* commands", exec (e).
 
+use super::abilities::AbilityHost;
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
 use super::policy_edits::{Caller, PolicyEditor};
 use crate::client::Surface;
@@ -12,6 +13,7 @@ use crate::exec::progress::Listener;
 use crate::exec::run::{self, RunOutcome};
 use crate::identity::random;
 use crate::limits;
+use crate::protocol::ability;
 use crate::protocol::node::{
     ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
 };
@@ -44,6 +46,8 @@ pub struct Commands {
     pub exec_host: ExecHost,
     /// Who serves `system.execApprovals.*`.
     pub policy_editor: Option<PolicyEditor>,
+    /// Who serves what needs no program.
+    pub abilities: Option<AbilityHost>,
     /// Through which way requests come, for the person.
     pub requester: String,
 }
@@ -93,10 +97,15 @@ impl Commands {
         cancel: &Wake,
         listener: Option<Listener<'_>>,
     ) -> Option<Outcome> {
+        let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
+        if let Some(abilities) = &self.abilities
+            && abilities.knows(&request.command)
+        {
+            return self.use_ability(abilities, request, params, prepared, cancel);
+        }
         if !self.offered.commands.contains(&request.command) {
             return Some(Outcome::refused(unsupported()));
         }
-        let params = request.params_json.as_deref().map(str::trim).filter(|text| !text.is_empty());
         if let Some(editor) = &self.policy_editor
             && request.command.starts_with(name::EXEC_APPROVALS)
         {
@@ -118,6 +127,38 @@ impl Commands {
             _ => return Some(Outcome::refused(unsupported())),
         };
         Some(judged.map_or_else(|refusal| Outcome::refused(refusal.into()), Outcome::payload))
+    }
+
+    /// What is offered now, to be declared: abilities come and go with switches and permissions.
+    pub fn surface(&self) -> Surface {
+        let mut surface = self.offered.clone();
+        if let Some(abilities) = &self.abilities {
+            let now = abilities.surface();
+            surface.caps.extend(now.caps.into_iter().filter(|cap| !self.offered.caps.contains(cap)));
+            surface.commands.extend(now.commands);
+            surface.permissions = now.permissions.or(surface.permissions);
+        }
+        surface
+    }
+
+    fn use_ability(
+        &self,
+        abilities: &AbilityHost,
+        request: &InvokeRequest,
+        params: Option<&str>,
+        prepared: &PreparedPlans,
+        cancel: &Wake,
+    ) -> Option<Outcome> {
+        if request.command == ability::name::APPLESCRIPT {
+            let refused = abilities.refuses(&request.command).map_or(Ok(()), Err);
+            return match refused.and_then(|()| Ok(ability::applescript(params)?)) {
+                Ok(run) => Run::of(run).perform(self, prepared, cancel, None, None),
+                Err(error) => Some(Outcome::refused(error)),
+            };
+        }
+        let session = request.session_key.as_deref();
+        let answer = abilities.perform(&request.command, params, session, cancel)?;
+        Some(answer.map_or_else(Outcome::refused, Outcome::payload))
     }
 
     fn edit_policy(

@@ -1,6 +1,7 @@
 //! The node host: connects to a gateway, offers this machine's commands, answers invocations.
 //! Usable inside another process: no global state, ends when told to.
 
+pub mod abilities;
 mod announce;
 pub mod commands;
 pub mod exec_host_client;
@@ -9,6 +10,7 @@ mod invocations;
 pub mod policy_edits;
 mod skills;
 
+pub use abilities::AbilityHost;
 pub use commands::ExecHost;
 pub use host::surface;
 
@@ -58,6 +60,8 @@ pub struct NodeOptions {
     pub exec_host: ExecHost,
     /// Who serves `system.execApprovals.*`; none does not.
     pub policy_editor: Option<PolicyEditor>,
+    /// Who serves what needs no program: the app's own node only, whose process has the permissions.
+    pub abilities: Option<AbilityHost>,
 }
 
 impl NodeOptions {
@@ -196,6 +200,7 @@ impl Node {
                 policy: options.policy,
                 exec_host: options.exec_host,
                 policy_editor: options.policy_editor,
+                abilities: options.abilities,
                 requester,
             }),
             recent: Arc::new(RecentRuns::default()),
@@ -246,7 +251,7 @@ impl Node {
             client: self.client.clone(),
             role: host::ROLE,
             scopes: Vec::new(),
-            surface: self.commands.offered.clone(),
+            surface: self.commands.surface(),
             path_env: Some(self.commands.host.search_path_text()),
             credentials,
             device: Some(Arc::clone(&self.device)),

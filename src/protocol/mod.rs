@@ -1,5 +1,6 @@
 //! What crosses the wires, as types. No I/O, no clock, no policy.
 
+pub mod ability;
 pub mod connect;
 pub mod error;
 pub mod exec_host;

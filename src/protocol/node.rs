@@ -194,8 +194,8 @@ pub struct RunRequest {
     /// The caller's own policy; it can only tighten ours.
     #[serde(skip)]
     pub security: Option<Security>,
-    /// The same.
-    #[serde(skip)]
+    /// The same. Crosses the exec socket, for a command that is always asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<Ask>,
     /// The same, for code in arguments.
     #[serde(skip)]

@@ -15,6 +15,7 @@ pub mod paths;
 pub mod pause;
 pub mod pins;
 pub mod store;
+pub mod switches;
 
 pub use environment::Environment;
 pub use error::StateError;
