@@ -19,9 +19,9 @@ macro_rules! functions {
 
         #[allow(dead_code)]
         impl $table {
-            /// Every name, for `selftest`.
-            pub(crate) const NAMES: &[(crate::library::Library, &str)] =
-                &[$( (crate::library::Library::$library, stringify!($name)) ),*];
+            /// Every name, for [`crate::inventory`].
+            pub(crate) const TABLE: crate::inventory::Table = crate::inventory::Table {
+                library: crate::library::Library::$library, class: None, names: &[$( (false, stringify!($name)) ),*] };
 
             /// The table, looked up once.
             pub(crate) fn get() -> Result<&'static Self, crate::library::Missing> {
@@ -40,22 +40,27 @@ macro_rules! functions {
     };
 }
 
-/// Exported variables of one library: each becomes a function that reads it.
+/// Exported variables, by library; each becomes a function that reads it. Once a file.
 ///
 /// ```text
 /// variables! { Foundation { NSDefaultRunLoopMode: Id; } }
 /// ```
-#[allow(unused_macros)]
 macro_rules! variables {
-    ($library:ident { $( $(#[$about:meta])* $name:ident : $type:ty; )* }) => { $(
-        $(#[$about])*
-        #[allow(non_snake_case, dead_code)]
-        pub(crate) fn $name() -> Result<$type, crate::library::Missing> {
-            let address = crate::library::Library::$library.symbol(stringify!($name))?;
-            // SAFETY: the symbol is a variable of this type, as in Apple's headers, set before its library was loaded.
-            Ok(unsafe { address.cast::<$type>().read() })
-        }
-    )* };
+    ($( $library:ident { $( $(#[$about:meta])* $name:ident : $type:ty; )* } )*) => {
+        /// Every name, for [`crate::inventory`].
+        pub(crate) const VARIABLES: &[crate::inventory::Table] = &[$( crate::inventory::Table {
+            library: crate::library::Library::$library, class: None, names: &[$( (false, stringify!($name)) ),*] } ),*];
+
+        $( $(
+            $(#[$about])*
+            #[allow(non_snake_case, dead_code)]
+            pub(crate) fn $name() -> Result<$type, crate::library::Missing> {
+                let address = crate::library::Library::$library.symbol(stringify!($name))?;
+                // SAFETY: the symbol is a variable of this type, as in Apple's headers, set before its library was loaded.
+                Ok(unsafe { address.cast::<$type>().read() })
+            }
+        )* )*
+    };
 }
 
 /// Methods of one class, `-` of its objects and `+` of itself, as in Objective-C.
@@ -79,8 +84,12 @@ macro_rules! objc_class {
 
         #[allow(dead_code, clippy::missing_safety_doc)]
         impl $class {
-            /// Every selector, for `selftest`: whether it is the class's own, and its name.
-            pub(crate) const SELECTORS: &[(bool, &str)] = &[$( (objc_class!(@own $kind), $selector) ),*];
+            /// Every selector, for [`crate::inventory`].
+            pub(crate) const TABLE: crate::inventory::Table = crate::inventory::Table {
+                library: crate::library::Library::$library,
+                class: Some(stringify!($class)),
+                names: &[$( (objc_class!(@own $kind), $selector) ),*],
+            };
 
             /// The class, or nil when this system has none of that name.
             pub(crate) fn class() -> crate::runtime::Id {

@@ -17,12 +17,15 @@
 
 #[macro_use]
 mod declare;
+pub mod accessibility;
 mod block;
 pub mod camera;
 mod class;
 mod completion;
+pub mod core_graphics;
 pub mod foundation;
 pub mod image;
+pub mod inventory;
 pub mod library;
 pub mod location;
 mod main_thread;
@@ -30,6 +33,7 @@ pub mod permissions;
 mod runtime;
 pub mod screen;
 pub mod web;
+pub mod workspace;
 
 pub use block::Unanswered;
 pub use library::Missing;
