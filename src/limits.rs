@@ -434,3 +434,39 @@ pub const ABILITY_WAIT: Duration = Duration::from_secs(20);
 pub const ABILITIES_AT_ONCE: usize = 4;
 /// Bytes of a script for the canvas or for AppleScript.
 pub const SCRIPT_BYTES: usize = 64 * 1024;
+
+// ---- desktop: macOS ----
+
+/// How long one action may take; less than what the bridge's client waits. ours, spec: security-cases A130
+pub const MAC_ACTION: Duration = Duration::from_secs(8);
+/// How long a program may take to start. ours
+pub const MAC_LAUNCH: Duration = Duration::from_secs(15);
+/// How long a program may take to come to the front or to hide. ours
+pub const MAC_SETTLE: Duration = Duration::from_secs(2);
+/// Between two looks whether it has. ours
+pub const MAC_LOOK: Duration = Duration::from_millis(25);
+/// How long the main thread may take to say whether a window of ours has the keyboard. ours
+pub const MAC_OWN_KEYS: Duration = Duration::from_secs(1);
+/// How long the answer about Apple events is waited for; a later one is used next time. ours
+pub const MAC_APPLE_EVENTS: Duration = Duration::from_millis(500);
+/// Between moving the pointer and pressing its button. ours
+pub const MAC_HOVER: Duration = Duration::from_millis(30);
+/// How long a button is down in a click. ours
+pub const MAC_PRESS: Duration = Duration::from_millis(20);
+/// How long a key is down. ours
+pub const MAC_KEY: Duration = Duration::from_millis(2);
+/// Shortest time between two points of a drag: programs must see it as one. ours
+pub const MAC_DRAG_STEP: Duration = Duration::from_millis(5);
+/// Clicks in a row: a paragraph takes three. ours
+pub const MAC_CLICKS: u32 = 3;
+/// Characters that are typed at once. ours; more than fit into [`MAC_ACTION`]
+pub const MAC_TYPED_CHARS: usize = 10_000;
+/// Levels, elements and children of one element in a walk through a program's interface. ours; the bridge asks for
+/// 12, 400 and 50
+pub const ELEMENT_TREE: [usize; 3] = [64, 10_000, 1_000];
+/// Windows of one program. ours
+pub const PROGRAM_WINDOWS: usize = 256;
+/// Bytes of one text of an element: a text area's value is a whole document. ours
+pub const ELEMENT_TEXT_BYTES: usize = 16 * 1024;
+/// Longest text on the clipboard, bytes. ours; with big requests a server takes it in one
+pub const CLIPBOARD_BYTES: usize = 1024 * 1024;

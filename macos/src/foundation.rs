@@ -109,6 +109,15 @@ pub(crate) unsafe fn text(object: Id) -> Option<String> {
     }
 }
 
+/// The value of an `NSNumber` (a truth value is 0 or 1); none for nil and for what is no number.
+///
+/// # Safety
+/// `object` is nil or alive.
+pub(crate) unsafe fn number(object: Id) -> Option<f64> {
+    // SAFETY: alive, and a number before it is asked for its value.
+    unsafe { NSObject::is_kind_of_class(object, NSNumber::class()).is().then(|| NSNumber::double_value(object)) }
+}
+
 /// An `NSArray` in the current pool of these objects. Nil among them ends the process (an exception), so they are left out.
 ///
 /// # Safety

@@ -2,7 +2,7 @@
 //! at run time are not seen by the linker. `make ffi-audit` fails when a table is not in it.
 
 use crate::library::Library;
-use crate::{foundation, runtime};
+use crate::{accessibility, core_graphics, foundation, runtime, workspace};
 
 /// The names that one declaration makes: those of one class, or functions or variables of one library.
 #[derive(Clone, Copy)]
@@ -26,6 +26,22 @@ const TABLES: &[&[Table]] = &[
         foundation::NSBundle::TABLE,
     ],
     foundation::VARIABLES,
+    &[accessibility::Functions::TABLE, accessibility::Private::TABLE, accessibility::Types::TABLE],
+    &[
+        core_graphics::Displays::TABLE,
+        core_graphics::Windows::TABLE,
+        core_graphics::Session::TABLE,
+        core_graphics::Events::TABLE,
+    ],
+    core_graphics::VARIABLES,
+    &[
+        workspace::NSWorkspace::TABLE,
+        workspace::NSWorkspaceOpenConfiguration::TABLE,
+        workspace::NSRunningApplication::TABLE,
+        workspace::NSApplication::TABLE,
+        workspace::NSPasteboard::TABLE,
+    ],
+    workspace::VARIABLES,
 ];
 
 /// A class with what we send to it, or a function or variable.

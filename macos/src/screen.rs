@@ -3,6 +3,7 @@
 use crate::block::Unanswered;
 use crate::class::{self, Method};
 use crate::completion;
+use crate::core_graphics;
 use crate::foundation::{self, NSURL};
 use crate::image::{self, Encoded, Format};
 use crate::library::{Library, Missing};
@@ -229,7 +230,10 @@ fn filter(subject: Subject, deadline: Instant) -> Result<Filter, CaptureError> {
         let content = content.0.id();
         let (made, size) = match subject {
             Subject::Display(place) | Subject::Part(place, _) => {
-                let display = foundation::objects(SCShareableContent::displays(content)).nth(place);
+                // Its own order is not said to be that of the displays.
+                let id = core_graphics::displays()?.get(place).map(|display| display.id);
+                let display = foundation::objects(SCShareableContent::displays(content))
+                    .find(|display| Some(SCDisplay::id(*display)) == id);
                 let display = display.ok_or(CaptureError::NotFound)?;
                 let own: Vec<Id> = foundation::objects(SCShareableContent::windows(content))
                     .filter(|window| is_own(*window))

@@ -598,6 +598,11 @@ pub trait Automation: Send + Sync {
         not_supported("capturing the screen")
     }
 
+    /// Where the pointer is.
+    fn pointer_position(&self) -> Done<Point> {
+        not_supported("asking where the pointer is")
+    }
+
     /// Moves the pointer and its buttons; `to` sends the events to one program instead of to whatever lies there.
     fn pointer(&self, action: &Pointer, to: Option<i32>, expected: Expected) -> Done {
         not_supported("moving the pointer")

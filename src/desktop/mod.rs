@@ -12,6 +12,7 @@ use std::str::FromStr;
 pub mod abilities;
 pub mod automation;
 pub mod headless;
+pub mod mac_automation;
 pub mod terminal;
 
 /// Something in front of which a person may sit.
