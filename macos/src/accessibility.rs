@@ -25,7 +25,7 @@ functions! {
         fn AXValueCreate(kind: u32, value: *const c_void) -> Id;
         fn AXValueGetType(value: Id) -> u32;
         fn AXValueGetTypeID() -> usize;
-        fn AXValueGetValue(value: Id, kind: u32, into: *mut c_void) -> bool;
+        fn AXValueGetValue(value: Id, kind: u32, into: *mut c_void) -> u8;
     }
 }
 
@@ -152,11 +152,10 @@ impl Value {
                 return foundation::number(object).map(Self::Number);
             }
             let (mut point, mut size) = (Point::default(), Size::default());
+            let get = functions.AXValueGetValue;
             match (functions.AXValueGetType)(object) {
-                POINT => {
-                    (functions.AXValueGetValue)(object, POINT, (&raw mut point).cast()).then_some(Self::Point(point))
-                }
-                SIZE => (functions.AXValueGetValue)(object, SIZE, (&raw mut size).cast()).then_some(Self::Size(size)),
+                POINT => (get(object, POINT, (&raw mut point).cast()) != 0).then_some(Self::Point(point)),
+                SIZE => (get(object, SIZE, (&raw mut size).cast()) != 0).then_some(Self::Size(size)),
                 _ => None,
             }
         }

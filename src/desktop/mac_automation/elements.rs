@@ -298,6 +298,7 @@ pub(super) fn perform(element: &Element, action: &str, guard: &Guard) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desktop::automation::Rect;
 
     /// A tree in which each node has this many children, for ever.
     fn walked(bounds: [usize; 3], width: usize) -> (Vec<Vec<usize>>, [bool; 3]) {

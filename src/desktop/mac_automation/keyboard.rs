@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// The characters of the ANSI layout, each at the place of its code; a space where a code has no character. Source: spec
 /// peekaboo-bridge §6 "hotkey keys"
-const CHARACTERS: &str = "asdfghzxcv bqweryt123465=97-80]ou[ip lj'k;\\,/nm.  `";
+const CHARACTERS: &str = "asdfhgzxcv bqweryt123465=97-80]ou[ip lj'k;\\,/nm.  `";
 /// The codes of F1 to F12.
 const FUNCTIONS: [u16; 12] = [0x7a, 0x78, 0x63, 0x76, 0x60, 0x61, 0x62, 0x64, 0x65, 0x6d, 0x67, 0x6f];
 const RETURN: u16 = 0x24;

@@ -323,11 +323,13 @@ fn subject(area: Area, screens: &[Screen]) -> Done<(Subject, Size)> {
 
 /// The screen that has most of `rect`, and that part of it in the screen's own points.
 fn part(rect: Rect, screens: &[Screen]) -> Option<(Subject, Size)> {
+    if ![rect.origin.x, rect.origin.y, rect.size.width, rect.size.height].into_iter().all(f64::is_finite) {
+        return None;
+    }
     let seen = screens.iter().enumerate().filter_map(|(index, screen)| {
         let axis = |from: f64, length: f64, start: f64, extent: f64| {
             let begin = from.max(start);
             let end = (from + length).min(start + extent);
-            // Also false for what is no number.
             (end - begin >= 1.0).then_some((begin - start, end - begin))
         };
         let Rect { origin, size } = screen.bounds;
