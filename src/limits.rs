@@ -470,3 +470,13 @@ pub const PROGRAM_WINDOWS: usize = 256;
 pub const ELEMENT_TEXT_BYTES: usize = 16 * 1024;
 /// Longest text on the clipboard, bytes. ours; with big requests a server takes it in one
 pub const CLIPBOARD_BYTES: usize = 1024 * 1024;
+/// Bytes of one file of the canvas.
+pub const CANVAS_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// Files of a canvas folder that are watched for changes.
+pub const CANVAS_FILES: usize = 2_000;
+/// How often they are looked at while the canvas is shown.
+pub const CANVAS_LOOK: Duration = Duration::from_millis(500);
+/// Sessions whose canvas frame is remembered.
+pub const CANVAS_FRAMES: usize = 64;
+/// Bytes of a camera's picture. Source: mac-app (1.10).
+pub const CAMERA_BYTES: usize = 5_000_000;

@@ -316,6 +316,7 @@ fn with_policy(
         surface: node::surface(),
         exec_host,
         policy_editor: None,
+        abilities: None,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);

@@ -56,6 +56,7 @@ fn node(scratch: &Scratch) -> Commands {
         }),
         exec_host: ExecHost::Local(Arc::new(guards)),
         policy_editor: None,
+        abilities: None,
         requester: "a test".into(),
     }
 }

@@ -182,6 +182,11 @@ unsafe fn describe(device: Id) -> Camera {
     }
 }
 
+/// Whether this system has AVFoundation.
+pub fn is_here() -> bool {
+    !AVCaptureDevice::class().is_null()
+}
+
 /// The cameras that are there now. Opens none and asks nobody.
 ///
 /// # Errors

@@ -76,6 +76,14 @@ objc_class! {
     }
 }
 
+objc_class! {
+    NSProcessInfo from Foundation {
+        + current = "processInfo" () -> Id;
+        - low_power = "isLowPowerModeEnabled" () -> Bool;
+        - thermal = "thermalState" () -> isize;
+    }
+}
+
 variables! { Foundation {
     /// The mode in which nothing is held.
     NSDefaultRunLoopMode: Id;
@@ -194,6 +202,19 @@ pub(crate) fn modes(tracking: bool) -> Result<Id, Missing> {
     let modes = [default, string(MODAL), if tracking { string(TRACKING) } else { NIL }];
     // SAFETY: two or three live strings.
     Ok(unsafe { array(&modes) })
+}
+
+/// Whether the owner saves power, and how hot the machine is (`NSProcessInfoThermalState`). Any thread.
+pub fn power() -> (bool, isize) {
+    runtime::pooled(|| {
+        // SAFETY: the process's own information lives for ever; what it does not know it is not asked.
+        unsafe {
+            let process = NSProcessInfo::current();
+            let low = runtime::responds(process, "isLowPowerModeEnabled") && NSProcessInfo::low_power(process).is();
+            let thermal = if runtime::responds(process, "thermalState") { NSProcessInfo::thermal(process) } else { 0 };
+            (low, thermal)
+        }
+    })
 }
 
 /// The program's own bundle.

@@ -4,10 +4,11 @@ use crate::block::Unanswered;
 use crate::class::{self, Method};
 use crate::completion;
 use crate::core_graphics;
-use crate::foundation::{self, NSURL};
+use crate::foundation::{self, NSDictionary, NSNumber, NSURL};
 use crate::image::{self, Encoded, Format};
 use crate::library::{Library, Missing};
 use crate::runtime::{self, Bool, Id, Imp, NIL, Owned, Rect, Sel, Shared, allocate};
+use std::ffi::c_void;
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -101,6 +102,42 @@ objc_class! {
     SCRecordingOutput from ScreenCaptureKit {
         - init = "initWithConfiguration:delegate:" (configuration: Id, delegate: Id) -> Id;
     }
+}
+
+functions! {
+    Console from CoreGraphics {
+        fn CGSessionCopyCurrentDictionary() -> *const c_void;
+    }
+}
+
+/// Who sits at this Mac's screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Our user, and it is not locked.
+    Active,
+    /// Our user, locked.
+    Locked,
+    /// Another user; ours is logged in behind.
+    Away,
+    /// Nobody, or this process has no part in it (over SSH).
+    None,
+}
+
+/// Who sits at this Mac's screen now.
+pub fn session() -> Session {
+    runtime::pooled(|| {
+        let Ok(console) = Console::get() else { return Session::None };
+        // SAFETY: no arguments; what comes is a dictionary that is ours to release, with booleans or nothing by these keys.
+        unsafe {
+            let Some(known) = image::held((console.CGSessionCopyCurrentDictionary)()) else { return Session::None };
+            let is = |key| NSNumber::bool_value(NSDictionary::object_for(known.id(), foundation::string(key))).is();
+            match (is("kCGSSessionOnConsoleKey"), is("CGSSessionScreenIsLocked")) {
+                (false, _) => Session::Away,
+                (true, true) => Session::Locked,
+                (true, false) => Session::Active,
+            }
+        }
+    })
 }
 
 /// SCStreamErrorUserDeclined

@@ -11,7 +11,9 @@ use std::str::FromStr;
 
 pub mod abilities;
 pub mod automation;
+pub mod canvas;
 pub mod headless;
+pub mod mac_abilities;
 pub mod mac_automation;
 pub mod terminal;
 
