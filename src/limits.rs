@@ -439,8 +439,6 @@ pub const SCRIPT_BYTES: usize = 64 * 1024;
 
 /// How long one action may take; less than what the bridge's client waits. ours, spec: security-cases A130
 pub const MAC_ACTION: Duration = Duration::from_secs(8);
-/// How long a program may take to start. ours
-pub const MAC_LAUNCH: Duration = Duration::from_secs(15);
 /// How long a program may take to come to the front or to hide. ours
 pub const MAC_SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks whether it has. ours
@@ -461,15 +459,10 @@ pub const MAC_DRAG_STEP: Duration = Duration::from_millis(5);
 pub const MAC_CLICKS: u32 = 3;
 /// Characters that are typed at once. ours; more than fit into [`MAC_ACTION`]
 pub const MAC_TYPED_CHARS: usize = 10_000;
-/// Levels, elements and children of one element in a walk through a program's interface. ours; the bridge asks for
-/// 12, 400 and 50
-pub const ELEMENT_TREE: [usize; 3] = [64, 10_000, 1_000];
 /// Windows of one program. ours
 pub const PROGRAM_WINDOWS: usize = 256;
 /// Bytes of one text of an element: a text area's value is a whole document. ours
 pub const ELEMENT_TEXT_BYTES: usize = 16 * 1024;
-/// Longest text on the clipboard, bytes. ours; with big requests a server takes it in one
-pub const CLIPBOARD_BYTES: usize = 1024 * 1024;
 /// Bytes of one file of the canvas.
 pub const CANVAS_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Files of a canvas folder that are watched for changes.
@@ -480,3 +473,92 @@ pub const CANVAS_LOOK: Duration = Duration::from_millis(500);
 pub const CANVAS_FRAMES: usize = 64;
 /// Bytes of a camera's picture. Source: mac-app (1.10).
 pub const CAMERA_BYTES: usize = 5_000_000;
+// ---- desktop: X11 ----
+
+/// How long one action may take, its place in the queue included; less than what the bridge's client waits. ours, spec:
+/// security-cases A130
+pub const X11_ACTION: Duration = Duration::from_secs(8);
+/// How much longer the server may take before the connection is given up. ours
+pub const X11_GRACE: Duration = Duration::from_millis(500);
+/// Actions that may wait for one connection. ours
+pub const X11_JOBS: usize = 64;
+/// Connections of this process, those included that a server never answered. ours
+pub const X11_CONNECTIONS: usize = 8;
+/// Levels of windows that are looked through. ours; toolkits have a dozen
+pub const X11_DEPTH: usize = 64;
+/// Bytes of one property of a window. ours
+pub const X11_PROPERTY_BYTES: usize = 4 * 1024 * 1024;
+/// Windows of a toplevel that are looked through for the program's own; window managers put it right inside. ours
+pub const X11_FRAME_WINDOWS: usize = 64;
+/// Windows in a list. ours
+pub const X11_WINDOWS: usize = 1_024;
+/// How long the clipboard's owner may take for its answer, or for the next piece of it. ours
+pub const X11_CLIPBOARD_ANSWER: Duration = Duration::from_secs(2);
+/// Longest text on the clipboard, bytes. ours; with big requests a server takes it in one
+pub const CLIPBOARD_BYTES: usize = 1024 * 1024;
+/// How long our text stays on the clipboard. ours
+pub const CLIPBOARD_HOLD: Duration = Duration::from_secs(3600);
+/// Pixels of one capture: an 8K screen twice. ours
+pub const CAPTURE_PIXELS: u64 = 2 * 7680 * 4320;
+/// Between moving the pointer and pressing its button. ours
+pub const X11_HOVER: Duration = Duration::from_millis(15);
+/// How long a button is down in a click. ours
+pub const X11_PRESS: Duration = Duration::from_millis(15);
+/// How long a key is down. ours
+pub const X11_KEY: Duration = Duration::from_millis(1);
+/// Shortest time between two points of a drag: programs must see it as one. ours
+pub const X11_DRAG_STEP: Duration = Duration::from_millis(5);
+/// Between two looks at where a held key goes. ours
+pub const X11_HELD_LOOK: Duration = Duration::from_millis(10);
+/// How long a key that was lent a character keeps it at most after the last press. ours
+pub const X11_KEYS_SETTLE: Duration = Duration::from_secs(1);
+/// Looks in a row at which a program that was typed to has not run. ours
+pub const X11_QUIET_LOOKS: u32 = 5;
+/// How long a window manager may take to give a window the keyboard. ours
+pub const X11_SETTLE: Duration = Duration::from_secs(2);
+/// Longest side of a window, pixels: the wire has 16 bits. spec: X11 protocol
+pub const X11_LONGEST: u32 = 32_767;
+/// Characters that are typed at once. ours; more than fit into [`X11_ACTION`]
+pub const X11_TYPED_CHARS: usize = 10_000;
+// ---- bridge ----
+
+/// Bytes of one request and of one answer. spec: peekaboo-bridge §1
+pub const BRIDGE_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of requests that are being read or worked on, all together: four of the largest. ours
+pub const BRIDGE_REQUEST_BYTES: usize = 4 * BRIDGE_MESSAGE_BYTES;
+/// Bytes that are read and discarded from a client that was refused. security-cases A129 row
+pub const BRIDGE_REFUSED_BYTES: usize = 64 * 1024;
+/// From accept to the end of the request. spec: peekaboo-bridge §1
+pub const BRIDGE_READ_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an operation may take: the client waits for 10 s. security-cases A130 row
+pub const BRIDGE_OPERATION_DEADLINE: Duration = Duration::from_secs(9);
+/// How long looking for elements may take: the client waits for 30 s. security-cases A130 row
+pub const BRIDGE_DETECTION_DEADLINE: Duration = Duration::from_secs(28);
+/// How long a client may take to read its answer. ours
+pub const BRIDGE_WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Operations under way at once, those that hang included; one more is answered `serverBusy`. ours
+pub const BRIDGE_OPERATIONS: usize = 256;
+/// Snapshots that are kept. spec: peekaboo-bridge §6
+pub const BRIDGE_SNAPSHOTS: usize = 50;
+/// Bytes of what they were made of, all together; then the one that was used least recently goes. ours
+pub const BRIDGE_SNAPSHOT_BYTES: usize = 64 * 1024 * 1024;
+/// A snapshot that was not used for this long is forgotten. spec: peekaboo-bridge §6
+pub const BRIDGE_SNAPSHOT_TTL: Duration = Duration::from_secs(600);
+/// Characters of a snapshot's id. ours
+pub const BRIDGE_SNAPSHOT_ID: usize = 128;
+/// Points of one movement of the pointer. ours
+pub const BRIDGE_POINTER_STEPS: usize = 10_000;
+/// Pause between two looks for an element. spec: peekaboo-bridge §6
+pub const BRIDGE_LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Levels, elements and children that one look for elements takes in at most. ours; usual are 12, 400 and 50
+pub const BRIDGE_TREE: (usize, usize, usize) = (64, 10_000, 5_000);
+/// Characters of an action's name. spec: peekaboo-bridge §6
+pub const BRIDGE_ACTION_CHARS: usize = 128;
+/// A refusal of the same reason is logged at most this often. ours
+pub const BRIDGE_REFUSAL_LOGGED: Duration = Duration::from_secs(1);
+/// How long a client waits to be connected. ours
+pub const BRIDGE_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a client waits for an answer. spec: peekaboo-bridge §1
+pub const BRIDGE_CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// How long it waits for an answer about elements. spec: peekaboo-bridge §1
+pub const BRIDGE_DETECTION_CALL_DEADLINE: Duration = Duration::from_secs(30);

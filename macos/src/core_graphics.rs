@@ -1,4 +1,4 @@
-//! Core Graphics: displays, the windows of all programs, synthetic input, the login session (mac-app §8.4). Points are
+//! Core Graphics: displays, the windows of all programs, synthetic input (mac-app §8.4). Points are
 //! global, the origin in the main display's upper left corner, y downwards.
 
 use crate::foundation::{self, NSDictionary};
@@ -18,12 +18,6 @@ functions! {
     Windows from CoreGraphics {
         fn CGWindowListCopyWindowInfo(option: u32, relative_to: u32) -> Id;
         fn CGRectMakeWithDictionaryRepresentation(dictionary: Id, rect: *mut Rect) -> bool;
-    }
-}
-
-functions! {
-    Session from CoreGraphics {
-        fn CGSessionCopyCurrentDictionary() -> Id;
     }
 }
 
@@ -206,44 +200,6 @@ impl WindowKeys {
             })
         }
     }
-}
-
-/// The login session that this process belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginSession {
-    /// Without a screen: a daemon, a login over the network.
-    None,
-    /// Another user's session is on the screen.
-    Background,
-    /// The screen is locked.
-    Locked,
-    /// On the screen and not locked.
-    Active,
-}
-
-/// How the login session stands now.
-///
-/// # Errors
-/// There is no Core Graphics.
-pub fn login_session() -> Result<LoginSession, Missing> {
-    let functions = Session::get()?;
-    // SAFETY: no arguments; what it gives is ours and a dictionary, its values are looked at for their class.
-    runtime::pooled(|| unsafe {
-        let Some(session) = Owned::adopt((functions.CGSessionCopyCurrentDictionary)()) else {
-            return Ok(LoginSession::None);
-        };
-        let is = |key: &str| {
-            let value = NSDictionary::object_for(session.id(), foundation::string(key));
-            foundation::number(value).is_some_and(|value| value != 0.0)
-        };
-        Ok(if !is("kCGSSessionOnConsoleKey") {
-            LoginSession::Background
-        } else if is("CGSSessionScreenIsLocked") {
-            LoginSession::Locked
-        } else {
-            LoginSession::Active
-        })
-    })
 }
 
 /// Seconds since anything was typed, clicked or moved in this session, by whomever.

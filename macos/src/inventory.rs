@@ -27,12 +27,7 @@ const TABLES: &[&[Table]] = &[
     ],
     foundation::VARIABLES,
     &[accessibility::Functions::TABLE, accessibility::Private::TABLE, accessibility::Types::TABLE],
-    &[
-        core_graphics::Displays::TABLE,
-        core_graphics::Windows::TABLE,
-        core_graphics::Session::TABLE,
-        core_graphics::Events::TABLE,
-    ],
+    &[core_graphics::Displays::TABLE, core_graphics::Windows::TABLE, core_graphics::Events::TABLE],
     core_graphics::VARIABLES,
     &[
         workspace::NSWorkspace::TABLE,

@@ -4,7 +4,7 @@ use crate::block::Unanswered;
 use crate::class::{self, Method};
 use crate::completion;
 use crate::core_graphics;
-use crate::foundation::{self, NSDictionary, NSNumber, NSURL};
+use crate::foundation::{self, NSDictionary, NSURL};
 use crate::image::{self, Encoded, Format};
 use crate::library::{Library, Missing};
 use crate::runtime::{self, Bool, Id, Imp, NIL, Owned, Rect, Sel, Shared, allocate};
@@ -130,7 +130,8 @@ pub fn session() -> Session {
         // SAFETY: no arguments; what comes is a dictionary that is ours to release, with booleans or nothing by these keys.
         unsafe {
             let Some(known) = image::held((console.CGSessionCopyCurrentDictionary)()) else { return Session::None };
-            let is = |key| NSNumber::bool_value(NSDictionary::object_for(known.id(), foundation::string(key))).is();
+            let value = |key| foundation::number(NSDictionary::object_for(known.id(), foundation::string(key)));
+            let is = |key| value(key).is_some_and(|value| value != 0.0);
             match (is("kCGSSessionOnConsoleKey"), is("CGSSessionScreenIsLocked")) {
                 (false, _) => Session::Away,
                 (true, true) => Session::Locked,

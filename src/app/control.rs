@@ -4,7 +4,6 @@
 //! Whoever is our user may speak here without a secret, so only verbs that look or tighten live
 //! here. Commands are fenced away from this socket; one that came through could still loosen nothing.
 
-use super::connections::{Connections, Listening, is_own_user, send};
 use crate::client::Tunnel;
 use crate::exec::approval::Guards;
 use crate::limits;
@@ -13,6 +12,7 @@ use crate::protocol::{strict, text};
 use crate::state::StateDir;
 use crate::sys::connect::connect_unix;
 use crate::sys::{process, socket};
+use crate::transport::connections::{Connections, Listening, is_own_user, send};
 use crate::transport::lease::SocketLease;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stream::Stream;

@@ -1,7 +1,6 @@
 //! The exec socket's server: one request a connection, checked in the order peer, line, JSON, type,
 //! time, HMAC, replay, request; then decided, run and answered. Source: spec exec (b), mac-app 1.12.
 
-use super::connections::{Connection, Connections, Listening, is_own_user, send};
 use crate::exec::approval::{Answer, Person, Question};
 use crate::exec::progress::Listener;
 use crate::identity::envelope::{prove_answer, request_mac_is};
@@ -20,6 +19,7 @@ use crate::sys::poll::{Gone, deadline_in, wait_gone};
 use crate::sys::socket;
 use crate::sys::wake::Wake;
 use crate::sys::worker;
+use crate::transport::connections::{Connection, Connections, Listening, is_own_user, send};
 use crate::transport::lease::SocketLease;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stream::Stream;

@@ -9,7 +9,6 @@
 //! | [`gateway_approvals`] | is an operator itself: puts what waits at the gateway before the person |
 //! | [`gateway_question`] | what a gateway's approval record says, in words |
 //! | [`control`] | the control socket: looks and tightens, for `mac-debug` |
-//! | [`connections`] | serves a socket, counts its connections and ends them |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
 //!
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
@@ -25,8 +24,8 @@ use crate::state::approvals::ApprovalsDocument;
 use crate::state::pause;
 use crate::sys::process;
 use crate::sys::wake::Wake;
+use crate::transport::connections::Listening;
 use crate::transport::lease::{LeaseError, SocketLease};
-use connections::Listening;
 use control::Controls;
 use exec_host::{ExecHost, Services};
 use queue::ApprovalQueue;
@@ -36,7 +35,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub mod connections;
 pub mod control;
 pub mod exec_host;
 pub mod gateway_approvals;

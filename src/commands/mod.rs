@@ -2,6 +2,7 @@
 
 mod app;
 mod approvals;
+mod bridge;
 mod gateway;
 mod mac_debug;
 mod node;
@@ -31,14 +32,9 @@ enum Command {
     Gateway(gateway::Flags),
     Node(node::Flags),
     App(app::Flags),
-    Bridge(BridgeFlags),
+    Bridge(bridge::Flags),
     MacDebug(mac_debug::Flags),
 }
-
-/// PeekabooBridge host and client (not in this version).
-#[derive(FromArgs)]
-#[argh(subcommand, name = "bridge")]
-struct BridgeFlags {}
 
 /// Exit code for wrong usage, as `sysexits` and most tools have it.
 const USAGE: u8 = 2;
@@ -73,12 +69,12 @@ pub fn run(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         return say(&format!("openclaw {}\n", crate::gateway::VERSION));
     }
     match parsed.command {
-        None => usage("say what to do: gateway, node, app, mac-debug; `openclaw --help` tells more"),
+        None => usage("say what to do: gateway, node, app, bridge, mac-debug; `openclaw --help` tells more"),
         Some(Command::Gateway(flags)) => gateway::run(flags, environment),
         Some(Command::Node(flags)) => node::run(flags, environment),
         Some(Command::App(flags)) => app::run(flags, environment),
         Some(Command::MacDebug(flags)) => mac_debug::run(flags, environment),
-        Some(Command::Bridge(BridgeFlags {})) => failed("bridge", &"PeekabooBridge is not in this version"),
+        Some(Command::Bridge(flags)) => bridge::run(flags, environment),
     }
 }
 

@@ -8,7 +8,9 @@
 //! Points are global, of all screens together, the origin in the main screen's upper left corner, y
 //! downwards, as `CGEvent` has them; they may be negative.
 
+use crate::protocol::peekaboo::{Request, Response};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A place on the desktop, points.
@@ -141,7 +143,7 @@ impl fmt::Display for Permission {
     }
 }
 
-/// What a backend can do. The handshake advertises an operation only when all that it needs is among
+/// What a backend can do. The bridge's handshake advertises an operation only when all that it needs is among
 /// [`Automation::abilities`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
@@ -662,4 +664,36 @@ pub trait Automation: Send + Sync {
     fn perform(&self, element: &Element, action: &str) -> Done {
         not_supported("performing actions of elements")
     }
+
+    /// Menus, status items, the Dock, dialogs: what the bridge only carries through is not translated
+    /// twice. `request` is of an operation of [`Ability::Menus`], [`Ability::MenuExtras`],
+    /// [`Ability::Dock`] or [`Ability::Dialogs`], and the answer is of the case that belongs to it.
+    fn carry_out(&self, request: &Request) -> Done<Response> {
+        not_supported("this")
+    }
+}
+
+/// No desktop: nothing can be seen and nothing done.
+pub struct NoDesktop;
+
+impl Automation for NoDesktop {
+    fn abilities(&self) -> &[Ability] {
+        &[]
+    }
+
+    fn permissions(&self) -> Permissions {
+        Permissions::default()
+    }
+}
+
+/// The desktop that this process belongs to, [`NoDesktop`] where there is none.
+pub fn open() -> Arc<dyn Automation> {
+    if let Some(mac) = super::mac_automation::open() {
+        return mac;
+    }
+    #[cfg(target_os = "linux")]
+    if std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty()) {
+        return Arc::new(super::x11::X11::new(None));
+    }
+    Arc::new(NoDesktop)
 }

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`terminal`] | whoever sits at the controlling terminal, while we are in its foreground |
 //! | [`headless`] | nobody; it knows why |
+//!
+//! Seeing the desktop and acting on it is a trait of its own, [`automation`].
 
 use crate::exec::approval::{Answer, Question};
 use crate::sys::wake::Wake;
@@ -15,7 +17,10 @@ pub mod canvas;
 pub mod headless;
 pub mod mac_abilities;
 pub mod mac_automation;
+pub mod png;
 pub mod terminal;
+#[cfg(target_os = "linux")]
+pub mod x11;
 
 /// Something in front of which a person may sit.
 pub trait Desktop: Send + Sync {

@@ -6,6 +6,7 @@ pub mod error;
 pub mod exec_host;
 pub mod frame;
 pub mod node;
+pub mod peekaboo;
 pub mod policy;
 pub mod schema;
 pub mod setup;

@@ -18,3 +18,5 @@ pub mod spawn;
 pub mod terminal;
 pub mod wake;
 pub mod worker;
+#[cfg(target_os = "linux")]
+pub mod x11;

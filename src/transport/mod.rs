@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod code_identity;
+pub mod connections;
 pub mod http;
 pub mod lease;
 pub mod line;

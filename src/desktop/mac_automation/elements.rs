@@ -61,7 +61,7 @@ pub(super) fn look(scope: &ElementScope, guard: &Guard) -> Done<Elements> {
         None => (Node::application(pid)?, None, false),
     };
     let deadline = Deadline::new();
-    let [most_deep, most, most_children] = limits::ELEMENT_TREE;
+    let (most_deep, most, most_children) = limits::BRIDGE_TREE;
     let bounds = [scope.max_depth.min(most_deep), scope.max_elements.min(most), scope.max_children.min(most_children)];
     let mut elements = Vec::new();
     let children = |node: &Node, most| {
@@ -222,7 +222,7 @@ fn parsed(handle: &str) -> Option<(Option<WindowId>, Vec<usize>)> {
     let (window, way) = handle.split_once(':')?;
     let window = if window.is_empty() { None } else { Some(window.parse().ok()?) };
     let way = if way.is_empty() { Ok(Vec::new()) } else { way.split('.').map(str::parse::<usize>).collect() }.ok()?;
-    (way.len() <= limits::ELEMENT_TREE[0]).then_some((window, way))
+    (way.len() <= limits::BRIDGE_TREE.0).then_some((window, way))
 }
 
 /// Finds an element again: at its place, and still the same as far as can be told (A136).

@@ -19,13 +19,13 @@ use super::automation::{
 use crate::limits;
 use guard::Guard;
 use openclaw_macos::accessibility::{self, Refusal};
-use openclaw_macos::core_graphics::{self, LoginSession};
+use openclaw_macos::core_graphics;
 use openclaw_macos::image::Format;
 use openclaw_macos::permissions::{self, Grant};
-use openclaw_macos::screen::{self, CaptureError, Subject};
+use openclaw_macos::screen::{self, CaptureError, Session, Subject};
 use openclaw_macos::{Missing, When, on_main, workspace};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,15 +57,15 @@ const ABILITIES: [Ability; 18] = [
 ];
 
 /// The desktop of the Mac that this runs on; none elsewhere.
-pub fn open() -> Option<Box<dyn Automation>> {
-    if !(workspace::is_here() && accessibility::is_here() && core_graphics::displays().is_ok()) {
+pub fn open() -> Option<Arc<dyn Automation>> {
+    if !(core_graphics::displays().is_ok() && accessibility::is_here() && workspace::is_here()) {
         return None;
     }
     let mut abilities = ABILITIES.to_vec();
     if screen::can_capture() {
         abilities.extend([Ability::CaptureScreen, Ability::CaptureWindow]);
     }
-    Some(Box::new(Mac { abilities, apple_events: AppleEvents::default() }))
+    Some(Arc::new(Mac { abilities, apple_events: AppleEvents::default() }))
 }
 
 impl From<Missing> for Failure {
@@ -178,11 +178,11 @@ impl AppleEvents {
 
 /// Passes when somebody could see what is done: an unlocked screen.
 fn session() -> Done {
-    let why = match core_graphics::login_session()? {
-        LoginSession::Active => return Ok(()),
-        LoginSession::Locked => "the screen is locked; unlock it first",
-        LoginSession::Background => "another user's session is on the screen; switch to this one first",
-        LoginSession::None => "this process has no screen: start it in the session of the logged-in user",
+    let why = match screen::session() {
+        Session::Active => return Ok(()),
+        Session::Locked => "the screen is locked; unlock it first",
+        Session::Away => "another user's session is on the screen; switch to this one first",
+        Session::None => "this process has no screen; start it in the session of the logged-in user",
     };
     Err(Failure::Internal(why.to_owned()))
 }
@@ -372,6 +372,6 @@ mod tests {
     #[test]
     fn elsewhere_there_is_none() {
         assert!(open().is_none());
-        assert!(matches!(session(), Err(Failure::NotSupported(_))));
+        assert!(matches!(session(), Err(Failure::Internal(_))));
     }
 }

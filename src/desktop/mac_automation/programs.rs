@@ -106,7 +106,7 @@ fn settled(is_so: impl Fn() -> bool) -> Done<bool> {
 pub(super) fn launch(identifier: &str) -> Done<Application> {
     session()?;
     let path = installed(identifier).ok_or_else(|| Failure::NotFound(format!("application called {identifier}")))?;
-    Ok(workspace::launch(&path, Instant::now() + limits::MAC_LAUNCH)?.into())
+    Ok(workspace::launch(&path, Instant::now() + limits::MAC_ACTION)?.into())
 }
 
 /// Where the program is installed that is called so. Only the bundle of a program is ever opened: a document or a tool

@@ -1,12 +1,12 @@
-//! A Unix socket of the app, and which connections it has, so that they can be counted and ended.
+//! A Unix socket that is served, and which connections it has, so that they can be counted and ended.
 
+use super::accept::Acceptor;
+use super::lease::SocketLease;
+use super::stream::Stream;
 use crate::limits;
 use crate::log;
 use crate::sys::wake::Wake;
 use crate::sys::{process, socket, worker};
-use crate::transport::accept::Acceptor;
-use crate::transport::lease::SocketLease;
-use crate::transport::stream::Stream;
 use std::collections::HashMap;
 use std::io;
 use std::net::Shutdown;
@@ -111,13 +111,24 @@ impl Table {
 }
 
 /// The connections of one socket.
-#[derive(Default)]
 pub struct Connections {
     table: Mutex<Table>,
     fewer: Condvar,
+    most_serving: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new(limits::EXEC_CONNECTIONS)
+    }
 }
 
 impl Connections {
+    /// None yet; at most `most_serving` requests are under way at once.
+    pub fn new(most_serving: usize) -> Self {
+        Self { table: Mutex::default(), fewer: Condvar::new(), most_serving }
+    }
+
     /// Notes a connection that will send its request; none when there are too many, or at the end.
     pub fn open(self: &Arc<Self>, stream: &Arc<Stream>) -> Option<Connection> {
         let mut table = self.table();
@@ -175,7 +186,7 @@ impl Connection {
     pub fn serve(&self) -> io::Result<Option<Arc<Wake>>> {
         let end = Arc::new(Wake::new()?);
         let mut table = self.connections.table();
-        if table.serving() >= limits::EXEC_CONNECTIONS {
+        if table.serving() >= self.connections.most_serving {
             return Ok(None);
         }
         if table.stopping {
