@@ -442,6 +442,35 @@ pub const ABILITY_WAIT: Duration = Duration::from_secs(20);
 pub const ABILITIES_AT_ONCE: usize = 4;
 /// Bytes of a script for the canvas or for AppleScript.
 pub const SCRIPT_BYTES: usize = 64 * 1024;
+
+// ---- desktop: macOS ----
+
+/// How long one action may take; less than what the bridge's client waits. ours, spec: security-cases A130
+pub const MAC_ACTION: Duration = Duration::from_secs(8);
+/// How long a program may take to come to the front or to hide. ours
+pub const MAC_SETTLE: Duration = Duration::from_secs(2);
+/// Between two looks whether it has. ours
+pub const MAC_LOOK: Duration = Duration::from_millis(25);
+/// How long the main thread may take to say whether a window of ours has the keyboard. ours
+pub const MAC_OWN_KEYS: Duration = Duration::from_secs(1);
+/// How long the answer about Apple events is waited for; a later one is used next time. ours
+pub const MAC_APPLE_EVENTS: Duration = Duration::from_millis(500);
+/// Between moving the pointer and pressing its button. ours
+pub const MAC_HOVER: Duration = Duration::from_millis(30);
+/// How long a button is down in a click. ours
+pub const MAC_PRESS: Duration = Duration::from_millis(20);
+/// How long a key is down. ours
+pub const MAC_KEY: Duration = Duration::from_millis(2);
+/// Shortest time between two points of a drag: programs must see it as one. ours
+pub const MAC_DRAG_STEP: Duration = Duration::from_millis(5);
+/// Clicks in a row: a paragraph takes three. ours
+pub const MAC_CLICKS: u32 = 3;
+/// Characters that are typed at once. ours; more than fit into [`MAC_ACTION`]
+pub const MAC_TYPED_CHARS: usize = 10_000;
+/// Windows of one program. ours
+pub const PROGRAM_WINDOWS: usize = 256;
+/// Bytes of one text of an element: a text area's value is a whole document. ours
+pub const ELEMENT_TEXT_BYTES: usize = 16 * 1024;
 /// Bytes of one file of the canvas.
 pub const CANVAS_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Files of a canvas folder that are watched for changes.
@@ -632,7 +661,7 @@ pub const BRIDGE_SNAPSHOT_ID: usize = 128;
 pub const BRIDGE_POINTER_STEPS: usize = 10_000;
 /// Pause between two looks for an element. spec: peekaboo-bridge §6
 pub const BRIDGE_LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// Levels, elements and children that one look for elements takes in at most. ours
+/// Levels, elements and children that one look for elements takes in at most. ours; usual are 12, 400 and 50
 pub const BRIDGE_TREE: (usize, usize, usize) = (64, 10_000, 5_000);
 /// Characters of an action's name. spec: peekaboo-bridge §6
 pub const BRIDGE_ACTION_CHARS: usize = 128;

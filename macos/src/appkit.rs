@@ -4,7 +4,6 @@ pub mod application;
 pub mod menu;
 pub mod panel;
 pub mod session;
-pub mod workspace;
 
 use crate::runtime::{Bool, Id, Owned, Rect, Sel, allocate};
 

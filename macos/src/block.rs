@@ -270,7 +270,7 @@ mod tests {
         // SAFETY: nil is not called.
         unsafe { call_with(std::ptr::null(), 1) };
         let (late, waiter) = ticket::<usize>().unwrap();
-        forget(late);
+        drop(take(late));
         let block = literal(late);
         // SAFETY: a literal whose waiter has given up.
         unsafe { call_with(&raw const block, 1) };

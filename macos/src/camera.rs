@@ -222,10 +222,9 @@ fn delegate() -> Result<Shared, Missing> {
     static DELEGATE: OnceLock<Result<Shared, Missing>> = OnceLock::new();
     let make = || {
         type Code = unsafe extern "C-unwind" fn(Id, Sel, Id, Id, Id);
-        let selector = "captureOutput:didFinishProcessingPhoto:error:";
         // SAFETY: only ever called by the runtime with the type that stands in `types`, which is the code's own.
         let code = unsafe { std::mem::transmute::<Code, Imp>(took) };
-        let method = Method { selector, types: "v@:@@@", code };
+        let method = Method { selector: "captureOutput:didFinishProcessingPhoto:error:", types: "v@:@@@", code };
         let class = class::define("OpenClawPhotographer", &["AVCapturePhotoCaptureDelegate"], &[method])?;
         // SAFETY: a class of ours without state.
         Ok(unsafe { class::immortal(class) })

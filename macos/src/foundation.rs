@@ -78,9 +78,30 @@ objc_class! {
     }
 }
 
+/// `NSOperatingSystemVersion`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Version {
+    pub(crate) major: isize,
+    pub(crate) minor: isize,
+    pub(crate) patch: isize,
+}
+
+impl runtime::Returned for Version {
+    const ZERO: Self = Self { major: 0, minor: 0, patch: 0 };
+}
+
+objc_class! {
+    NSDate from Foundation {
+        + soon = "dateWithTimeIntervalSinceNow:" (seconds: f64) -> Id;
+        - since_1970 = "timeIntervalSince1970" () -> f64;
+    }
+}
+
 objc_class! {
     NSProcessInfo from Foundation {
-        + current = "processInfo" () -> Id;
+        + info = "processInfo" () -> Id;
+        - version = "operatingSystemVersion" () -> Version;
         - low_power = "isLowPowerModeEnabled" () -> Bool;
         - thermal = "thermalState" () -> isize;
     }
@@ -132,6 +153,15 @@ pub(crate) unsafe fn text(object: Id) -> Option<String> {
         let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), NSString::utf8_length(object, UTF8));
         Some(String::from_utf8_lossy(bytes).into_owned())
     }
+}
+
+/// The value of an `NSNumber` (a truth value is 0 or 1); none for nil and for what is no number.
+///
+/// # Safety
+/// `object` is nil or alive.
+pub(crate) unsafe fn number(object: Id) -> Option<f64> {
+    // SAFETY: alive, and a number before it is asked for its value.
+    unsafe { NSObject::is_kind_of_class(object, NSNumber::class()).is().then(|| NSNumber::double_value(object)) }
 }
 
 /// An `NSArray` in the current pool of these objects. Nil among them ends the process (an exception), so they are left out.
@@ -228,7 +258,7 @@ pub fn power() -> (bool, isize) {
     runtime::pooled(|| {
         // SAFETY: the process's own information lives for ever; what it does not know it is not asked.
         unsafe {
-            let process = NSProcessInfo::current();
+            let process = NSProcessInfo::info();
             let low = runtime::responds(process, "isLowPowerModeEnabled") && NSProcessInfo::low_power(process).is();
             let thermal = if runtime::responds(process, "thermalState") { NSProcessInfo::thermal(process) } else { 0 };
             (low, thermal)

@@ -2,7 +2,7 @@
 //! at run time are not seen by the linker. `make ffi-audit` fails when a table is not in it.
 
 use crate::library::Library;
-use crate::{appkit, foundation, runtime, security};
+use crate::{appkit, camera, core_graphics, foundation, image, permissions, runtime, security, workspace};
 
 /// The names that one declaration makes: those of one class, or functions or variables of one library.
 #[derive(Clone, Copy)]
@@ -21,20 +21,43 @@ macro_rules! tables {
 }
 
 const TABLES: &[&[Table]] = tables! {
+    accessibility: Functions Private Types;
     appkit: NSView NSControl NSButton;
-    appkit::application: NSApplication NSEvent Events Session;
+    appkit::application: NSApplication NSEvent Events;
     appkit::menu: NSMenu NSMenuItem NSStatusBar NSStatusItem NSImage;
-    appkit::panel: NSWindow NSPanel NSScreen NSTextField NSText NSTextView NSTextContainer NSLayoutManager NSScrollView
+    appkit::session: NSNotificationCenter NSDistributedNotificationCenter;
+    appkit::panel: NSNotification NSWindow NSPanel NSScreen NSTextField NSText NSTextView NSTextContainer NSLayoutManager NSScrollView
         NSImageView NSFont NSColor NSMutableParagraphStyle NSTextTab NSMutableAttributedString;
+    camera: AVCaptureDeviceDiscoverySession AVCaptureDevice AVCaptureDeviceInput AVCaptureSession AVCapturePhotoOutput
+        AVCapturePhotoSettings AVCapturePhoto;
+    core_graphics: Displays Windows Events;
     dns_sd: Bonjour;
-    foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSRunLoop NSTimer;
+    foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSDate NSProcessInfo NSRunLoop NSTimer;
+    image: Pixels Codec NSMutableData;
+    location: CLLocationManager CLLocation;
+    permissions: Accessibility Screen AppleEvents SFSpeechRecognizer;
     runtime: Functions NSObject NSAutoreleasePool;
+    screen: SCShareableContent SCDisplay SCWindow SCRunningApplication SCContentFilter SCStreamConfiguration
+        SCScreenshotManager SCStream SCRecordingOutputConfiguration SCRecordingOutput Console;
     security: Functions;
-    selftest: NSProcessInfo NSValue NSDate Graphics;
+    selftest: NSValue Graphics;
+    web: WKWebViewConfiguration WKWebsiteDataStore WKWebView WKNavigationAction WKSnapshotConfiguration WKURLSchemeTask
+        NSURLRequest NSHTTPURLResponse;
+    workspace: NSWorkspace NSWorkspaceOpenConfiguration NSRunningApplication NSPasteboard;
     user_notifications: UNUserNotificationCenter UNNotificationSettings UNMutableNotificationContent UNNotificationSound
         UNNotificationRequest;
 };
-const VARIABLES: &[&[Table]] = &[appkit::panel::VARIABLES, foundation::VARIABLES, security::VARIABLES];
+const VARIABLES: &[&[Table]] = &[
+    appkit::panel::VARIABLES,
+    appkit::session::VARIABLES,
+    camera::VARIABLES,
+    core_graphics::VARIABLES,
+    foundation::VARIABLES,
+    image::VARIABLES,
+    permissions::VARIABLES,
+    security::VARIABLES,
+    workspace::VARIABLES,
+];
 
 fn tables() -> impl Iterator<Item = &'static Table> {
     TABLES.iter().chain(VARIABLES).copied().flatten()
@@ -107,7 +130,12 @@ mod tests {
         if cfg!(target_os = "macos") {
             assert_eq!(missing, [""; 0]);
         } else if cfg!(feature = "gnustep") {
-            assert_eq!(missing, ["-[NSProcessInfo operatingSystemVersion]"], "of another library than Apple's");
+            let apples = ["operatingSystemVersion", "isLowPowerModeEnabled", "thermalState"];
+            assert_eq!(
+                missing,
+                apples.map(|name| format!("-[NSProcessInfo {name}]")),
+                "of another library than Apple's"
+            );
         } else {
             assert!(looked.iter().all(|looked| !looked.found));
         }

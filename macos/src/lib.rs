@@ -17,11 +17,13 @@
 
 #[macro_use]
 mod declare;
+pub mod accessibility;
 pub mod appkit;
 mod block;
 pub mod camera;
 mod class;
 mod completion;
+pub mod core_graphics;
 pub mod dns_sd;
 pub mod foundation;
 pub mod image;
@@ -36,6 +38,7 @@ pub mod security;
 pub mod selftest;
 pub mod user_notifications;
 pub mod web;
+pub mod workspace;
 
 pub use block::Unanswered;
 pub use library::Missing;

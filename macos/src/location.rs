@@ -1,7 +1,7 @@
 //! Where this Mac is, by Core Location. Its manager belongs to the main thread, so what is asked goes there.
 
 use crate::class::{self, Method};
-use crate::foundation;
+use crate::foundation::{self, NSDate};
 use crate::library::Missing;
 use crate::runtime::{self, Bool, Id, Imp, Owned, Point, Sel, Shared};
 use crate::{MainThread, When, on_main};
@@ -33,12 +33,6 @@ objc_class! {
         - speed = "speed" () -> f64;
         - course = "course" () -> f64;
         - timestamp = "timestamp" () -> Id;
-    }
-}
-
-objc_class! {
-    NSDate from Foundation {
-        - since_1970 = "timeIntervalSince1970" () -> f64;
     }
 }
 

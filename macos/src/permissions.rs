@@ -50,7 +50,7 @@ objc_class! {
 #[repr(C, packed(2))]
 pub(crate) struct AEDesc {
     kind: u32,
-    data: *mut c_void,
+    data: *mut Id,
 }
 
 /// typeApplicationBundleID

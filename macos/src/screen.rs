@@ -3,7 +3,8 @@
 use crate::block::Unanswered;
 use crate::class::{self, Method};
 use crate::completion;
-use crate::foundation::{self, NSDictionary, NSNumber, NSURL};
+use crate::core_graphics;
+use crate::foundation::{self, NSDictionary, NSURL};
 use crate::image::{self, Encoded, Format};
 use crate::library::{Library, Missing};
 use crate::runtime::{self, Bool, Id, Imp, NIL, Owned, Rect, Sel, Shared, allocate};
@@ -129,7 +130,8 @@ pub fn session() -> Session {
         // SAFETY: no arguments; what comes is a dictionary that is ours to release, with booleans or nothing by these keys.
         unsafe {
             let Some(known) = image::held((console.CGSessionCopyCurrentDictionary)()) else { return Session::None };
-            let is = |key| NSNumber::bool_value(NSDictionary::object_for(known.id(), foundation::string(key))).is();
+            let value = |key| foundation::number(NSDictionary::object_for(known.id(), foundation::string(key)));
+            let is = |key| value(key).is_some_and(|value| value != 0.0);
             match (is("kCGSSessionOnConsoleKey"), is("CGSSessionScreenIsLocked")) {
                 (false, _) => Session::Away,
                 (true, true) => Session::Locked,
@@ -266,7 +268,10 @@ fn filter(subject: Subject, deadline: Instant) -> Result<Filter, CaptureError> {
         let content = content.0.id();
         let (made, size) = match subject {
             Subject::Display(place) | Subject::Part(place, _) => {
-                let display = foundation::objects(SCShareableContent::displays(content)).nth(place);
+                // Its own order is not said to be that of the displays.
+                let id = core_graphics::displays()?.get(place).map(|display| display.id);
+                let display = foundation::objects(SCShareableContent::displays(content))
+                    .find(|display| Some(SCDisplay::id(*display)) == id);
                 let display = display.ok_or(CaptureError::NotFound)?;
                 let own: Vec<Id> = foundation::objects(SCShareableContent::windows(content))
                     .filter(|window| is_own(*window))

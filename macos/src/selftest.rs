@@ -5,6 +5,7 @@ use crate::appkit::application::{self, Events, NSApplication, NSEvent};
 use crate::block::{self, Block, Unanswered};
 use crate::class::{self, Method};
 use crate::foundation::{self, NSNumber};
+use crate::foundation::{NSDate, NSProcessInfo, Version};
 use crate::inventory;
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
@@ -13,13 +14,6 @@ use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-objc_class! {
-    NSProcessInfo from Foundation {
-        + info = "processInfo" () -> Id;
-        - version = "operatingSystemVersion" () -> Version;
-    }
-}
 
 objc_class! {
     NSValue from Foundation {
@@ -34,12 +28,6 @@ objc_class! {
     }
 }
 
-objc_class! {
-    NSDate from Foundation {
-        + soon = "dateWithTimeIntervalSinceNow:" (seconds: f64) -> Id;
-    }
-}
-
 functions! {
     /// A display's size, and events that are posted.
     Graphics from CoreGraphics {
@@ -48,19 +36,6 @@ functions! {
         fn CGEventCreateKeyboardEvent(source: Id, key: u16, down: Bool) -> Id;
         fn CGEventPostToPid(pid: i32, event: Id);
     }
-}
-
-/// `NSOperatingSystemVersion`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub(crate) struct Version {
-    major: isize,
-    minor: isize,
-    patch: isize,
-}
-
-impl runtime::Returned for Version {
-    const ZERO: Self = Self { major: 0, minor: 0, patch: 0 };
 }
 
 /// How one thing went.

@@ -1,13 +1,15 @@
 //! The canvas: a panel with a web view that shows one folder by a scheme of our own (mac-app §8.7). What a path may mean is
 //! decided by whoever opens it; here the answer only goes to WebKit.
 
+use crate::appkit::menu::NSImage;
+use crate::appkit::panel::{NSPanel, NSScreen, NSWindow};
 use crate::block::Unanswered;
 use crate::class::{self, Method};
 use crate::completion;
 use crate::foundation::{self, NSData, NSURL, string};
 use crate::image::{Format, dictionary};
 use crate::library::Missing;
-use crate::runtime::{self, Bool, Id, Imp, NIL, NSObject, Owned, Point, Rect, Sel, Shared, Size, allocate};
+use crate::runtime::{self, Id, Imp, NIL, NSObject, Owned, Point, Rect, Sel, Shared, Size, allocate};
 use crate::{MainThread, When, on_main};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -75,36 +77,6 @@ objc_class! {
 objc_class! {
     NSHTTPURLResponse from Foundation {
         - init = "initWithURL:statusCode:HTTPVersion:headerFields:" (url: Id, status: isize, version: Id, headers: Id) -> Id;
-    }
-}
-
-objc_class! {
-    NSImage from AppKit {
-        - tiff = "TIFFRepresentation" () -> Id;
-    }
-}
-
-objc_class! {
-    NSPanel from AppKit {
-        - init = "initWithContentRect:styleMask:backing:defer:" (content: Rect, style: usize, backing: usize, defer: Bool) -> Id;
-        - set_title = "setTitle:" (title: Id);
-        - set_content = "setContentView:" (view: Id);
-        - set_level = "setLevel:" (level: isize);
-        - set_behavior = "setCollectionBehavior:" (behavior: usize);
-        - set_released_when_closed = "setReleasedWhenClosed:" (on: Bool);
-        - set_hides_on_deactivate = "setHidesOnDeactivate:" (on: Bool);
-        - set_min_size = "setContentMinSize:" (size: Size);
-        - set_frame = "setFrame:display:" (frame: Rect, display: Bool);
-        - frame = "frame" () -> Rect;
-        - show = "orderFrontRegardless" ();
-        - hide = "orderOut:" (sender: Id);
-    }
-}
-
-objc_class! {
-    NSScreen from AppKit {
-        + main = "mainScreen" () -> Id;
-        - visible = "visibleFrame" () -> Rect;
     }
 }
 
@@ -246,13 +218,13 @@ pub fn present(
             let canvas = canvases.get(&name).ok_or(CanvasError::NotShown)?;
             // SAFETY: live panel and view, on the main thread.
             unsafe {
-                let frame = placed(NSPanel::frame(canvas.panel.id()));
-                NSPanel::set_frame(canvas.panel.id(), within_reason(frame), true.into());
+                let frame = placed(NSWindow::frame(canvas.panel.id()));
+                NSWindow::set_frame(canvas.panel.id(), within_reason(frame), true.into());
                 if let Some(url) = url {
                     load(canvas.view.id(), &url)?;
                 }
-                NSPanel::show(canvas.panel.id());
-                Ok(NSPanel::frame(canvas.panel.id()))
+                NSWindow::order_front_regardless(canvas.panel.id());
+                Ok(NSWindow::frame(canvas.panel.id()))
             }
         })
     })
@@ -265,7 +237,7 @@ fn make_room(canvases: &mut HashMap<String, Canvas>) {
         };
         if let Some(canvas) = canvases.remove(&oldest) {
             // SAFETY: the live panel, on the main thread.
-            unsafe { NSPanel::hide(canvas.panel.id(), NIL) };
+            unsafe { NSWindow::order_out(canvas.panel.id(), NIL) };
         }
     }
 }
@@ -313,15 +285,16 @@ fn make(_: MainThread, name: &str, site: Arc<dyn Site>) -> Result<Canvas, Canvas
         let view = Owned::adopt(WKWebView::init(allocate(WKWebView::class()), frame, configuration.id()));
         let view = view.ok_or_else(nothing)?;
         WKWebView::set_navigation_delegate(view.id(), delegate.0);
-        let made = NSPanel::init(allocate(NSPanel::class()), first_frame(), STYLE, BUFFERED, false.into());
+        let made =
+            NSWindow::init_with_content(allocate(NSPanel::class()), first_frame(), STYLE, BUFFERED, false.into());
         let panel = Owned::adopt(made).ok_or_else(nothing)?;
-        NSPanel::set_title(panel.id(), string(&format!("OpenClaw canvas: {name}")));
-        NSPanel::set_level(panel.id(), LEVEL);
-        NSPanel::set_behavior(panel.id(), BEHAVIOR);
-        NSPanel::set_released_when_closed(panel.id(), false.into());
-        NSPanel::set_hides_on_deactivate(panel.id(), false.into());
-        NSPanel::set_min_size(panel.id(), LEAST);
-        NSPanel::set_content(panel.id(), view.id());
+        NSWindow::set_title(panel.id(), string(&format!("OpenClaw canvas: {name}")));
+        NSWindow::set_level(panel.id(), LEVEL);
+        NSWindow::set_collection_behavior(panel.id(), BEHAVIOR);
+        NSWindow::set_released_when_closed(panel.id(), false.into());
+        NSWindow::set_hides_on_deactivate(panel.id(), false.into());
+        NSWindow::set_content_min_size(panel.id(), LEAST);
+        NSWindow::set_content_view(panel.id(), view.id());
         static MADE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Ok(Canvas { panel, view, site, made: MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed) })
     }
@@ -330,7 +303,7 @@ fn make(_: MainThread, name: &str, site: Arc<dyn Site>) -> Result<Canvas, Canvas
 /// At the main screen's upper right corner.
 fn first_frame() -> Rect {
     // SAFETY: on the main thread (the caller's); nil gives zeroes.
-    let visible = unsafe { NSScreen::visible(NSScreen::main()) };
+    let visible = unsafe { NSScreen::visible_frame(NSScreen::main()) };
     let x = visible.origin.x + visible.size.width - FIRST.width - MARGIN;
     let y = visible.origin.y + visible.size.height - FIRST.height - MARGIN;
     Rect { origin: Point { x, y }, size: FIRST }
@@ -346,7 +319,7 @@ pub fn hide(name: &str, patience: Duration) -> Result<(), CanvasError> {
         CANVASES_BY_NAME.with_borrow(|canvases| {
             if let Some(canvas) = canvases.get(&name) {
                 // SAFETY: the live panel, on the main thread.
-                unsafe { NSPanel::hide(canvas.panel.id(), NIL) };
+                unsafe { NSWindow::order_out(canvas.panel.id(), NIL) };
             }
         });
         Ok(())

@@ -55,13 +55,17 @@ class Audit:
             for match in re.finditer(r"\btype (\w+)\s*=\s*([^;]+);", text):
                 if match.group(1) not in ("Id", "Imp", "Result"):
                     self.ours.types[match.group(1)] = ("alias", match.group(2))
-            for match in re.finditer(r"repr\((?:C|transparent)[^)]*\)\]\s*(?:#\[[^\n]*\]\s*)*(?:pub(?:\(\w+\))? )?struct (\w+)\s*([({])", text):
+            for match in re.finditer(r"repr\((?:C|transparent)(?:[^()]|\([^()]*\))*\)\]\s*(?:#\[[^\n]*\]\s*)*(?:pub(?:\(\w+\))? )?struct (\w+)\s*([({])", text):
                 fields = split(text[match.end():closing(text, match.end() - 1)])
                 self.ours.types.setdefault(match.group(1), ("struct", [re.sub(r"pub(\(\w+\))? ", "", field).split(": ", 1)[-1] for field in fields]))
+        self.methods = []
         for name in sorted(self.texts):
             if name != "declare.rs":
-                self.file, self.text, self.methods_here = name, self.bare[name], []
+                self.file, self.text = name, self.bare[name]
                 self.classes()
+        for name in sorted(self.texts):
+            if name != "declare.rs":
+                self.file, self.text = name, self.bare[name]
                 self.functions()
                 self.variables()
                 self.names()
@@ -116,7 +120,7 @@ class Audit:
             self.count("classes")
             if name in self.apple.classes:
                 self.library(head.start(1), library, self.apple.classes[name], name)
-            elif not self.may("class", name):
+            elif name not in self.apple.protocols and not self.may("class", name):
                 self.say(head.start(1), f"there is no class {name}")
                 continue
             rest = item.sub("", self.text[head.end():end])
@@ -131,7 +135,7 @@ class Audit:
                 if method is None:
                     self.say(match.start(), f"{name} has no method {selector}")
                     continue
-                self.methods_here.append(method)
+                self.methods.append(method)
                 own, theirs, their_result = method
                 if own != (sign == "+"):
                     self.say(match.start(), f"{selector} is {'a class' if own else 'an instance'} method of {name}")
@@ -234,8 +238,8 @@ class Audit:
         return found and found.group(1)
 
     def blocks(self):
-        """Signatures of blocks: each must be that of a block which a method declared in this file takes."""
-        taken = [kind for _, kinds, _ in self.methods_here for kind in map(self.apple.kind, kinds) if kind.startswith("block")]
+        """Signatures of blocks: each must be that of a block which a declared method takes."""
+        taken = [kind for _, kinds, _ in self.methods for kind in map(self.apple.kind, kinds) if kind.startswith("block")]
         for match in re.finditer(r'c"(\w\d+@\?0(?:[^"\\]|\\.)*)"', self.text):
             kinds = encoded(match.group(1).replace('\\"', '"'))
             self.count("blocks")
@@ -246,7 +250,7 @@ class Audit:
                     break
             else:
                 if not self.may("block", match.group(1)):
-                    self.say(match.start(), f"no method declared here takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
+                    self.say(match.start(), f"no declared method takes a block of this signature: {' or '.join(sorted(set(taken))) or 'none takes any'}")
 
     def constants(self):
         """Numbers whose comment names Apple's constant, or several that are added up."""

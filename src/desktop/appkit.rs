@@ -37,7 +37,7 @@ pub fn check() -> Result<(), NoScreen> {
 /// # Errors
 /// Nothing here opens it.
 pub fn open(target: &str) -> Result<(), Missing> {
-    appkit::workspace::open(target)
+    openclaw_macos::workspace::open(target)
 }
 
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;

@@ -688,6 +688,9 @@ impl Automation for NoDesktop {
 
 /// The desktop that this process belongs to, [`NoDesktop`] where there is none.
 pub fn open() -> Arc<dyn Automation> {
+    if let Some(mac) = super::mac_automation::open() {
+        return mac;
+    }
     #[cfg(target_os = "linux")]
     if std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty()) {
         return Arc::new(super::x11::X11::new(None));

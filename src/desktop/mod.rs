@@ -28,6 +28,7 @@ pub mod canvas;
 pub mod guard;
 pub mod headless;
 pub mod mac_abilities;
+pub mod mac_automation;
 pub mod menu;
 pub mod notify;
 pub mod permissions;

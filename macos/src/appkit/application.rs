@@ -5,6 +5,7 @@ use crate::foundation::{NSURL, objects, text};
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
 use crate::runtime::{self, Bool, Id, Owned, Point, Sel};
+use crate::screen;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
@@ -13,6 +14,7 @@ objc_class! {
         + shared = "sharedApplication" () -> Id;
         - set_activation_policy = "setActivationPolicy:" (policy: isize) -> Bool;
         - set_delegate = "setDelegate:" (delegate: Id);
+        - key_window = "keyWindow" () -> Id;
         - set_main_menu = "setMainMenu:" (menu: Id);
         - run = "run" ();
         - finish_launching = "finishLaunching" ();
@@ -40,13 +42,6 @@ functions! {
     /// Who made an event.
     Events from CoreGraphics {
         fn CGEventGetIntegerValueField(event: Id, field: u32) -> i64;
-    }
-}
-
-functions! {
-    /// The login session that we are in, if it has a screen.
-    Session from CoreGraphics {
-        fn CGSessionCopyCurrentDictionary() -> Id;
     }
 }
 
@@ -101,11 +96,8 @@ pub fn check() -> Result<(), NoScreen> {
 
 fn session() -> Result<(), &'static str> {
     if cfg!(target_os = "macos") {
-        // SAFETY: no arguments; what it gives is ours and, as a dictionary, an object.
-        let session = Session::get()
-            .ok()
-            .and_then(|functions| unsafe { Owned::adopt((functions.CGSessionCopyCurrentDictionary)()) });
-        return session.map(drop).ok_or("this process is not in the session of a logged-in user, so it has no screen");
+        let none = "this process is not in the session of a logged-in user, so it has no screen";
+        return if screen::session() == screen::Session::None { Err(none) } else { Ok(()) };
     }
     let display = std::env::var("DISPLAY").unwrap_or_default();
     if display.is_empty() {

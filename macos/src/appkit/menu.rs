@@ -51,6 +51,7 @@ objc_class! {
     NSImage from AppKit {
         + symbol = "imageWithSystemSymbolName:accessibilityDescription:" (name: Id, description: Id) -> Id;
         - set_template = "setTemplate:" (template: Bool);
+        - tiff = "TIFFRepresentation" () -> Id;
     }
 }
 

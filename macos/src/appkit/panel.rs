@@ -18,6 +18,8 @@ objc_class! {
         - init_with_content = "initWithContentRect:styleMask:backing:defer:" (content: Rect, style: usize, backing: usize, later: Bool) -> Id;
         - set_title = "setTitle:" (title: Id);
         - content_view = "contentView" () -> Id;
+        - set_content_view = "setContentView:" (view: Id);
+        - set_content_min_size = "setContentMinSize:" (size: Size);
         - set_level = "setLevel:" (level: isize);
         - set_collection_behavior = "setCollectionBehavior:" (behavior: usize);
         - set_released_when_closed = "setReleasedWhenClosed:" (released: Bool);
@@ -32,6 +34,8 @@ objc_class! {
         - center = "center" ();
         - frame = "frame" () -> Rect;
         - set_frame_origin = "setFrameOrigin:" (origin: Point);
+        - set_frame = "setFrame:display:" (frame: Rect, display: Bool);
+        - order_out = "orderOut:" (sender: Id);
         - window_number = "windowNumber" () -> isize;
     }
 }
@@ -43,6 +47,7 @@ objc_class! {
 objc_class! {
     NSScreen from AppKit {
         + screens = "screens" () -> Id;
+        + main = "mainScreen" () -> Id;
         - frame = "frame" () -> Rect;
         - visible_frame = "visibleFrame" () -> Rect;
     }

@@ -1,11 +1,11 @@
 //! Whether the person sees this session's screen: it is locked, or another user's session is in front of it.
 
-use super::workspace::NSWorkspace;
 use crate::class::{self, Method, guarded};
 use crate::foundation::string;
 use crate::library::Missing;
 use crate::main_thread::MainThread;
 use crate::runtime::{self, Id, NIL, Sel};
+use crate::workspace::NSWorkspace;
 use std::sync::OnceLock;
 
 objc_class! {
