@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod menu;
+pub mod overlay;
 pub mod panel;
 
 use crate::runtime::{Bool, Id, Owned, Rect, Sel, allocate};
@@ -35,6 +36,7 @@ objc_class! {
         - set_bezel_style = "setBezelStyle:" (style: usize);
         - set_button_type = "setButtonType:" (kind: usize);
         - set_key_equivalent = "setKeyEquivalent:" (key: Id);
+        - set_transparent = "setTransparent:" (transparent: Bool);
         - state = "state" () -> isize;
     }
 }
