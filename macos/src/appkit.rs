@@ -37,6 +37,7 @@ objc_class! {
         - set_button_type = "setButtonType:" (kind: usize);
         - set_key_equivalent = "setKeyEquivalent:" (key: Id);
         - set_transparent = "setTransparent:" (transparent: Bool);
+        - set_bordered = "setBordered:" (bordered: Bool);
         - state = "state" () -> isize;
     }
 }

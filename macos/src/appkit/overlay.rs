@@ -102,6 +102,7 @@ unsafe fn build(title: &str, body: &str, target: Shared) -> Option<Owned> {
         // Over everything, unseen: a click anywhere.
         let everywhere = view(NSButton::class(), Rect { origin: Point::default(), size })?;
         NSButton::set_transparent(everywhere.id(), true.into());
+        NSButton::set_bordered(everywhere.id(), false.into());
         NSControl::set_target(everywhere.id(), target.0);
         NSControl::set_action(everywhere.id(), runtime::selector(OVER));
         NSView::add_subview(content, everywhere.id());
