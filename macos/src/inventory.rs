@@ -28,6 +28,7 @@ const TABLES: &[&[Table]] = tables! {
         NSImageView NSFont NSColor NSMutableParagraphStyle NSTextTab NSMutableAttributedString;
     dns_sd: Bonjour;
     foundation: NSString NSArray NSDictionary NSNumber NSData NSURL NSError NSBundle NSRunLoop NSTimer;
+    launch_services: NSWorkspace NSRunningApplication;
     runtime: Functions NSObject NSAutoreleasePool;
     security: Functions;
     selftest: NSProcessInfo NSValue NSDate Graphics;

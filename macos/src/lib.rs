@@ -23,6 +23,7 @@ mod class;
 pub mod dns_sd;
 pub mod foundation;
 pub mod inventory;
+pub mod launch_services;
 pub mod library;
 mod main_thread;
 mod runtime;

@@ -5,9 +5,9 @@ use super::panel::{NSFont, NSPanel, NSScreen, NSTextField, NSWindow};
 use super::{NSButton, NSControl, NSView, view};
 use crate::class::{self, Method, guarded};
 use crate::foundation::{self, Timer, string};
-use crate::library::Missing;
+use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
-use crate::runtime::{self, Id, Owned, Point, Rect, Sel, Shared, Size, allocate};
+use crate::runtime::{self, Bool, Id, Owned, Point, Rect, Sel, Shared, Size, allocate};
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
@@ -100,7 +100,7 @@ unsafe fn build(title: &str, body: &str, target: Shared) -> Option<Owned> {
             NSView::add_subview(content, label.id());
         }
         // Over everything, unseen: a click anywhere.
-        let everywhere = view(NSButton::class(), Rect { origin: Point::default(), size })?;
+        let everywhere = view(button_class().ok()?.0, Rect { origin: Point::default(), size })?;
         NSButton::set_transparent(everywhere.id(), true.into());
         NSButton::set_bordered(everywhere.id(), false.into());
         NSControl::set_target(everywhere.id(), target.0);
@@ -129,6 +129,16 @@ fn target() -> Result<Shared, Missing> {
         Ok(unsafe { class::immortal(class) })
     };
     TARGET.get_or_init(make).clone()
+}
+
+/// Buttons that take the first click too, which otherwise only brings a window forward.
+fn button_class() -> Result<Shared, Missing> {
+    let methods = [Method::question("acceptsFirstMouse:", takes_it)];
+    class::define_under(Library::AppKit, "NSButton", "OpenClawOverlayButton", &[], &methods)
+}
+
+unsafe extern "C-unwind" fn takes_it(_: Id, _: Sel, _: Id) -> Bool {
+    true.into()
 }
 
 unsafe extern "C-unwind" fn is_over(_: Id, _: Sel, _: Id) {
