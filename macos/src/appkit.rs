@@ -2,6 +2,7 @@
 
 pub mod application;
 pub mod menu;
+pub mod overlay;
 pub mod panel;
 pub mod session;
 
@@ -36,6 +37,8 @@ objc_class! {
         - set_bezel_style = "setBezelStyle:" (style: usize);
         - set_button_type = "setButtonType:" (kind: usize);
         - set_key_equivalent = "setKeyEquivalent:" (key: Id);
+        - set_transparent = "setTransparent:" (transparent: Bool);
+        - set_bordered = "setBordered:" (bordered: Bool);
         - state = "state" () -> isize;
     }
 }

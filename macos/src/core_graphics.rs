@@ -7,6 +7,7 @@ use crate::runtime::{self, Id, NIL, NSObject, Owned, Point, Rect};
 
 functions! {
     Displays from CoreGraphics {
+        fn CGMainDisplayID() -> u32;
         fn CGGetActiveDisplayList(most: u32, displays: *mut u32, count: *mut u32) -> i32;
         fn CGDisplayBounds(display: u32) -> Rect;
         fn CGDisplayCopyDisplayMode(display: u32) -> Id;

@@ -40,7 +40,7 @@ const TABLES: &[&[Table]] = tables! {
     screen: SCShareableContent SCDisplay SCWindow SCRunningApplication SCContentFilter SCStreamConfiguration
         SCScreenshotManager SCStream SCRecordingOutputConfiguration SCRecordingOutput Console;
     security: Functions;
-    selftest: NSValue Graphics;
+    selftest: NSValue;
     web: WKWebViewConfiguration WKWebsiteDataStore WKWebView WKNavigationAction WKSnapshotConfiguration WKURLSchemeTask
         NSURLRequest NSHTTPURLResponse;
     workspace: NSWorkspace NSWorkspaceOpenConfiguration NSRunningApplication NSPasteboard;

@@ -4,8 +4,8 @@
 use crate::appkit::application::{self, Events, NSApplication, NSEvent};
 use crate::block::{self, Block, Unanswered};
 use crate::class::{self, Method};
-use crate::foundation::{self, NSNumber};
-use crate::foundation::{NSDate, NSProcessInfo, Version};
+use crate::core_graphics::{Displays, Events as Posting};
+use crate::foundation::{self, NSDate, NSNumber, NSProcessInfo, Version};
 use crate::inventory;
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
@@ -25,16 +25,6 @@ objc_class! {
         - size = "sizeValue" () -> Size;
         - rect = "rectValue" () -> Rect;
         - range = "rangeValue" () -> Range;
-    }
-}
-
-functions! {
-    /// A display's size, and events that are posted.
-    Graphics from CoreGraphics {
-        fn CGMainDisplayID() -> u32;
-        fn CGDisplayBounds(display: u32) -> Rect;
-        fn CGEventCreateKeyboardEvent(source: Id, key: u16, down: Bool) -> Id;
-        fn CGEventPostToPid(pid: i32, event: Id);
     }
 }
 
@@ -64,10 +54,17 @@ const REPORT: &str = "this build does not fit this system: report it with this t
 
 /// Tries everything. On the main thread more is tried than on another.
 pub fn run() -> Vec<Check> {
-    let mut checks = libraries();
-    if Library::Foundation.load().is_err() {
-        return checks;
+    if !cfg!(target_os = "macos")
+        && let Err(missing) = Library::Foundation.load()
+    {
+        let why = if cfg!(feature = "gnustep") {
+            format!("{missing} (Debian: apt install libgnustep-gui0.29)")
+        } else {
+            "this program was built without the feature `gnustep`, which Linux needs for it".to_owned()
+        };
+        return vec![check("libraries", "Objective-C", Outcome::Absent(why))];
     }
+    let mut checks = libraries();
     checks.extend(names());
     runtime::pooled(|| {
         checks.extend(values());
@@ -232,16 +229,16 @@ fn screen() -> Vec<Check> {
         return absent(why.to_string());
     }
     let [display, posted] = NAMES;
-    match (Graphics::get(), Events::get()) {
-        (Ok(graphics), Ok(events)) => vec![
-            check("screen", display, bounds(graphics)),
-            check("screen", posted, posted_event(main, graphics, events)),
+    match (Displays::get(), Posting::get(), Events::get()) {
+        (Ok(displays), Ok(posting), Ok(events)) => vec![
+            check("screen", display, bounds(displays)),
+            check("screen", posted, posted_event(main, posting, events)),
         ],
-        (Err(missing), _) | (_, Err(missing)) => absent(missing.to_string()),
+        (Err(missing), ..) | (_, Err(missing), _) | (.., Err(missing)) => absent(missing.to_string()),
     }
 }
 
-fn bounds(functions: &Graphics) -> Outcome {
+fn bounds(functions: &Displays) -> Outcome {
     // SAFETY: numbers only.
     let Rect { size, .. } = unsafe { (functions.CGDisplayBounds)((functions.CGMainDisplayID)()) };
     let seen = format!("{} x {} points", size.width, size.height);
@@ -253,7 +250,7 @@ fn bounds(functions: &Graphics) -> Outcome {
 }
 
 /// A key that no keyboard has a use for, let go; posted to this process only.
-fn posted_event(_: MainThread, functions: &Graphics, events: &Events) -> Outcome {
+fn posted_event(_: MainThread, functions: &Posting, events: &Events) -> Outcome {
     /// `NSEventTypeKeyUp`
     const KEY_UP: usize = 11;
     /// `NSEventMaskKeyUp`
@@ -271,7 +268,7 @@ fn posted_event(_: MainThread, functions: &Graphics, events: &Events) -> Outcome
     unsafe {
         let application = NSApplication::shared();
         NSApplication::finish_launching(application);
-        let made = Owned::adopt((functions.CGEventCreateKeyboardEvent)(NIL, KEY, false.into()));
+        let made = Owned::adopt((functions.CGEventCreateKeyboardEvent)(NIL, KEY, false));
         let Some(made) = made else { return Outcome::Bad("no event was made".to_owned(), REPORT) };
         (functions.CGEventPostToPid)(own, made.id());
         let until = NSDate::soon(1.0);
@@ -306,11 +303,11 @@ mod tests {
         let bad: Vec<_> = checks.iter().filter(|check| matches!(check.outcome, Outcome::Bad(..))).collect();
         assert_eq!(bad, Vec::<&Check>::new());
         let groups = |name| checks.iter().filter(|check| check.group == name).count();
-        assert_eq!(groups("libraries"), Library::ALL.len());
         if cfg!(any(target_os = "macos", feature = "gnustep")) {
+            assert_eq!(groups("libraries"), Library::ALL.len());
             assert!(groups("values") == 12 && groups("names") >= 3 && groups("classes") == 1, "{checks:?}");
         } else {
-            assert_eq!(checks.len(), Library::ALL.len());
+            assert!(checks.len() == 1 && matches!(checks[0].outcome, Outcome::Absent(_)), "{checks:?}");
         }
     }
 }

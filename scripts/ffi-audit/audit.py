@@ -226,7 +226,7 @@ class Audit:
                 fits = any(all(agree_encoded(mine, self.apple.kind(its)) for mine, its in zip([*kinds[3:], kinds[0]], [*listed, result])) for _, listed, result in theirs)
                 if theirs and not fits:
                     self.say(match.start(), f"{selector} has other types than {codes}: {theirs[0][1]} -> {theirs[0][2]}")
-                elif not theirs and not self.wired(selector) and not self.may("own", selector):
+                elif not theirs and not self.wired(selector) and len(re.findall(rf"\b{re.escape(expression)}\b", self.text)) < 3 and not self.may("own", selector):
                     self.say(match.start(), f"{selector} is no method of Apple's, and nothing of ours calls it")
 
     def literal(self, expression):

@@ -8,6 +8,7 @@ use super::{Desktop, Place, guard, sheet};
 use crate::exec::approval::{Answer, Question};
 use crate::limits;
 use crate::log;
+use crate::protocol::notify::Notification;
 use crate::state::approvals::ApprovalsDocument;
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::poll::{self, Interest};
@@ -149,7 +150,7 @@ impl Desktop for AppKitDesktop {
 
     fn notifications(&self) -> Arc<Notifications> {
         let pressed = || drop(on_main(When::Now, |_| bring_forward()));
-        Arc::new(Notifications::of_this_system(None, pressed))
+        Arc::new(Notifications::of_this_system(Some(overlay), pressed))
     }
 }
 
@@ -371,6 +372,17 @@ impl Menu for AppKitMenu {
         // A full queue is a reason to look already.
         let _looks_anyway = choices().0.try_send(None);
     }
+}
+
+/// A notification in a window of ours.
+fn overlay(notification: &Notification) -> bool {
+    let (title, body) = (notification.title.clone(), notification.body.clone());
+    on_main(When::Now, move |main| {
+        if let Err(missing) = appkit::overlay::show(main, &title, &body) {
+            log!("app", "a notification was not shown: {missing}");
+        }
+    })
+    .is_ok()
 }
 
 /// Brings the question that is shown before the other windows.

@@ -126,9 +126,6 @@ pub fn text(report: &Value) -> String {
         }
     }
     let bad = report.get("bad").and_then(Value::as_u64).unwrap_or_default();
-    if !cfg!(any(target_os = "macos", feature = "gnustep")) {
-        out.push_str("This build has no Objective-C runtime here, so only what needs none was tried.\n");
-    }
     let _ = writeln!(out, "{}", if bad == 0 { "nothing is wrong".to_owned() } else { format!("{bad} wrong") });
     out
 }

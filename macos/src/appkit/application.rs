@@ -4,7 +4,7 @@ use crate::class::{self, Method, guarded};
 use crate::foundation::{NSURL, objects, text};
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
-use crate::runtime::{self, Bool, Id, Owned, Point, Sel};
+use crate::runtime::{self, Bool, Id, Point, Sel};
 use crate::screen;
 use std::cell::{Cell, RefCell};
 use std::fmt;
