@@ -117,9 +117,9 @@ impl Screen {
 
     /// What can be copied from the panel's text: all of it. `part` is in no text that was copied before.
     fn copied(&self, panel: &Window, part: &str) -> String {
-        self.click((panel.x + panel.width / 2, panel.y + 100));
-        self.key(&["alt+a", "alt+c"]);
         wait_until("a copy", || {
+            self.click((panel.x + panel.width / 2, panel.y + 100));
+            self.key(&["alt+a", "alt+c"]);
             let text = self.run("timeout", &["1", "xclip", "-o", "-selection", "clipboard"]);
             text.contains(part).then_some(text)
         })
@@ -553,7 +553,7 @@ mod line {
     pub const QUESTIONS: i32 = 4;
     pub const PAUSE: i32 = 5;
     pub const COMMANDS: i32 = 6;
-    pub const QUIT: i32 = 10;
+    pub const QUIT: i32 = 11;
 }
 
 impl Screen {

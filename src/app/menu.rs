@@ -12,7 +12,7 @@ use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
-use crate::service::{Role, log_file};
+use crate::service::{Role, Services, log_file};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
@@ -86,8 +86,18 @@ impl Sources {
             grants: guards.grants.list().len(),
             nodes: if node.connected { (self.nodes)() } else { Vec::new() },
             permissions,
+            is_service: self.has_service(Role::App),
+            can_restart_gateway: self.has_service(Role::Gateway),
             log: log_file(state, Role::App).to_string_lossy().into_owned(),
         }
+    }
+
+    fn services(&self) -> Option<Services> {
+        std::env::home_dir().map(|home| Services::of(&home, self.controls.state.clone()))
+    }
+
+    fn has_service(&self, role: Role) -> bool {
+        self.services().is_some_and(|services| services.is_installed(role))
     }
 
     /// What may wait for somebody gets a thread of its own: the menu goes on.
@@ -126,6 +136,10 @@ impl Sources {
             },
             MenuAction::OpenSettings(capability) => open(&capability.settings_url()),
             MenuAction::ShowLog => open(&log_file(state, Role::App).to_string_lossy()),
+            MenuAction::RestartGateway => {
+                let services = self.services().ok_or("HOME is not set")?;
+                services.restart(Role::Gateway).map_err(|error| error.to_string())
+            }
             MenuAction::Quit => {
                 Termination::request();
                 Ok(())

@@ -95,7 +95,7 @@ pub fn may_allow(shown: &Shown, now: f64, press: &Press) -> Result<(), Refused> 
 fn is_of_this_press(input: &Input, now: f64, press: &Press) -> bool {
     let is_on_button = match input.kind {
         Kind::Click => press.button.contains(input.location),
-        Kind::Key => true,
+        Kind::Space => true,
         Kind::Other => false,
     };
     is_on_button && input.window == press.window && (now - input.at).abs() < limits::PRESS_AGE.as_secs_f64()
@@ -127,7 +127,7 @@ mod tests {
     fn sec_h04_only_a_hand_on_this_button_allows() {
         assert_eq!(may_allow(&READ, NOW, &press()), Ok(()));
         assert_eq!(may_allow(&READ, NOW, &with(|input| input.source = Some(0))), Ok(()));
-        assert_eq!(may_allow(&READ, NOW, &with(|input| input.kind = Kind::Key)), Ok(()));
+        assert_eq!(may_allow(&READ, NOW, &with(|input| input.kind = Kind::Space)), Ok(()));
         assert_eq!(may_allow(&READ, NOW, &with(|input| input.source = Some(4711))), Err(Refused::Program(4711)));
         for odd in [
             Press { input: None, ..press() },

@@ -37,6 +37,10 @@ pub struct MenuState {
     pub nodes: Vec<String>,
     /// What the system lets us do.
     pub permissions: Vec<Permission>,
+    /// The app is a service of this login.
+    pub is_service: bool,
+    /// The gateway is one of its own.
+    pub can_restart_gateway: bool,
     /// Where the log is.
     pub log: String,
 }
@@ -101,6 +105,8 @@ pub enum MenuAction {
     RequestPermission(Capability),
     /// Open the system's settings for it.
     OpenSettings(Capability),
+    /// Start the gateway's service again.
+    RestartGateway,
     /// Show the log.
     ShowLog,
     /// End the app.
@@ -148,6 +154,12 @@ impl MenuState {
         let permissions: Vec<Item> = permissions.collect();
         if !permissions.is_empty() {
             items.push(group("Permissions", permissions));
+        }
+        // Not switched here: taking the service away would end the app in whose menu this stands.
+        let (login, verb) = if self.is_service { ("on", "uninstall") } else { ("off", "install") };
+        items.push(says(&format!("Launch at Login: {login} (openclaw app {verb})")));
+        if self.can_restart_gateway {
+            items.push(table.choice("Restart Gateway", MenuAction::RestartGateway));
         }
         // Elsewhere there is nothing to show it with.
         let log =

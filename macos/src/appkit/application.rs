@@ -34,6 +34,7 @@ objc_class! {
         - window_number = "windowNumber" () -> isize;
         - timestamp = "timestamp" () -> f64;
         - location = "locationInWindow" () -> Point;
+        - key_code = "keyCode" () -> u16;
         - cg_event = "CGEvent" () -> Id;
     }
 }
@@ -53,6 +54,8 @@ const TERMINATE_LATER: usize = 2;
 const LEFT_MOUSE_UP: usize = 2;
 /// `NSEventTypeKeyDown`
 const KEY_DOWN: usize = 10;
+/// `kVK_Space`
+const SPACE: u16 = 49;
 /// `kCGEventSourceUnixProcessID`
 const SOURCE_PROCESS: u32 = 41;
 
@@ -209,9 +212,9 @@ extern "C-unwind" fn yes(_: Id, _: Sel, _: Id) -> Bool {
 pub enum Kind {
     /// A button of the mouse was let go.
     Click,
-    /// A key was pressed.
-    Key,
-    /// Neither.
+    /// The space bar was pressed, which presses the button that has the keyboard.
+    Space,
+    /// Neither. No other key presses a button that can be guarded.
     Other,
 }
 
@@ -240,7 +243,7 @@ pub(crate) fn current_input() -> Option<Input> {
         }
         let kind = match NSEvent::kind(event) {
             LEFT_MOUSE_UP => Kind::Click,
-            KEY_DOWN => Kind::Key,
+            KEY_DOWN if NSEvent::key_code(event) == SPACE => Kind::Space,
             _ => Kind::Other,
         };
         let source = Events::get().ok().and_then(|functions| {
