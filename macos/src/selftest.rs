@@ -9,7 +9,7 @@ use crate::foundation::{self, NSDate, NSNumber, NSProcessInfo, Version};
 use crate::inventory;
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
-use crate::runtime::{self, Bool, Id, NIL, NSObject, Owned, Point, Range, Rect, Sel, Size};
+use crate::runtime::{self, Id, NIL, NSObject, Owned, Point, Range, Rect, Sel, Size};
 use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
