@@ -56,12 +56,8 @@ ffi-audit: ## every Objective-C name that we call, against Apple's headers, and 
 gui-test: ## the panel and the menu under a virtual X server, driven by pointer and keyboard (GUI_TEST_PICTURES=DIR keeps pictures)
 	scripts/gui-test.sh
 
-audit: ## the dependency tree against README's table, and known advisories where a tool for that is installed
-	scripts/check-crates.sh
-	@if cargo audit --version >/dev/null 2>&1; then cargo audit; \
-	else echo "cargo-audit is not installed: no look-up of known advisories"; fi
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check advisories licenses sources; \
-	else echo "cargo-deny is not installed: no look-up of licences and sources"; fi
+audit: build ## crates with reasons, unsafe blocks, what listens, what is written, known advisories (PARTS="crates unsafe …")
+	@OPENCLAW_BIN=$(OPENCLAW) scripts/audit.sh $(PARTS)
 
 restart: $(if $(filter Darwin,$(shell uname)),restart-app,restart-services) ## build, put the new one in place of what runs as a service, start it (a Mac: OpenClaw.app, signed)
 

@@ -16,7 +16,7 @@ pub mod inspect;
 pub mod app;
 /// The node host: answers a gateway's invocations with this machine's commands.
 pub mod node;
-/// PeekabooBridge host and client (part 6).
+/// PeekabooBridge host and client.
 pub mod bridge;
 /// The WebSocket control plane.
 pub mod gateway;
