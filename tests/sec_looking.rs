@@ -16,6 +16,8 @@ use support_exec::*;
 /// What only looks.
 const LOOKS: &[&[&str]] = &[
     &["permissions", "status"],
+    &["selftest"],
+    &["selftest", "--json"],
     &["status"],
     &["status", "--json"],
     &["doctor"],

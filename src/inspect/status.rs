@@ -147,8 +147,12 @@ fn app(lines: &mut Lines<'_>) {
         }
     }
     for role in ["node", "operator"] {
-        if let Some(is) = lines.status.pointer(&format!("/appStatus/{role}/connected")).and_then(Value::as_bool) {
-            said.push(format!("{role} {}connected", if is { "" } else { "not " }));
+        let why = format!("/appStatus/{role}/why");
+        match lines.status.pointer(&format!("/appStatus/{role}/connected")).and_then(Value::as_bool) {
+            Some(true) => said.push(format!("{role} connected")),
+            Some(false) if lines.has(&why) => said.push(format!("{role} not connected: {}", lines.text(&why))),
+            // It has not tried, or need not.
+            _ => {}
         }
     }
     if !said.is_empty() {
