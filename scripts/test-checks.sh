@@ -74,7 +74,7 @@ plant src/exec/mod.rs "$(yes 'const LONG: u8 = 0;' | head -n 20001)" check-sourc
 
 cp src/exec/mod.rs "$copy/before"
 echo 'fn f() { unsafe { g() } unsafe { g() } }' >>src/exec/mod.rs
-scripts/audit.sh unsafe | grep -qE '^ +2 +0  src/exec/mod\.rs$' || { echo "test-checks: audit.sh did not count unsafe blocks" >&2; exit 1; }
+scripts/audit.sh unsafe | grep -cE '^ +2 +0  src/exec/mod\.rs$' >/dev/null || { echo "test-checks: audit.sh did not count unsafe blocks" >&2; exit 1; }
 cp "$copy/before" src/exec/mod.rs
 
 echo "test-checks: $planted offences planted, all found"
