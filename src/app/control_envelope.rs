@@ -57,10 +57,7 @@ impl Gate {
         let found = files::read(&path, Care::Secret).ok().flatten();
         let text = found.as_ref().and_then(|found| found.text(&path).ok()).map(str::trim).unwrap_or_default();
         if text.is_empty() {
-            return Err(refused(
-                "authentication_failed",
-                "the app's control token is missing, or not private to its owner",
-            ));
+            return Err(refused("authentication_failed", "the app's control token is missing or not private"));
         }
         Ok(Secret::new(text.to_owned()))
     }
