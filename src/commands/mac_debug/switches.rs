@@ -22,12 +22,9 @@ pub(super) struct Flags {
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// which one (default: list all)
+    /// NAME (default: all), then on or off (default: tell how it stands)
     #[argh(positional)]
-    name: Option<String>,
-    /// on or off (default: tell how it stands)
-    #[argh(positional)]
-    position: Option<String>,
+    words: Vec<String>,
 }
 
 /// Does it.
@@ -39,14 +36,17 @@ pub(super) fn run(state: &StateDir, flags: &Flags) -> Result<ExitCode, InspectEr
         let names = Switch::ALL.map(Switch::word).join(", ");
         InspectError::Usage(format!("say `switch`, `switch NAME` or `switch NAME on|off`; names: {names}"))
     };
-    let named = flags.name.as_deref().map(|name| Switch::from_word(name).ok_or_else(known)).transpose()?;
+    let words: Vec<&str> = flags.words.iter().map(String::as_str).collect();
+    let (name, wanted) = match words.as_slice() {
+        [] => (None, None),
+        [name] => (Some(*name), None),
+        [name, "on"] => (Some(*name), Some(true)),
+        [name, "off"] => (Some(*name), Some(false)),
+        _ => return Err(known()),
+    };
+    let named = name.map(|name| Switch::from_word(name).ok_or_else(known)).transpose()?;
     let switches = Switches::new(state);
-    if let (Some(switch), Some(position)) = (named, &flags.position) {
-        let on = match position.as_str() {
-            "on" => true,
-            "off" => false,
-            _ => return Err(known()),
-        };
+    if let (Some(switch), Some(on)) = (named, wanted) {
         let what = format!("switch {} on: agents may {}", switch.word(), switch.meaning());
         if on && !switches.is_on(switch) && !confirmed(&[what], flags.yes)? {
             return Ok(ExitCode::FAILURE);
