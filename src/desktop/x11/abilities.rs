@@ -20,11 +20,13 @@ impl From<Failure> for Trouble {
 
 impl Abilities for X11 {
     fn has(&self, command: &str) -> bool {
-        command == name::SCREEN_SNAPSHOT && self.server().is_ok()
+        command == name::SCREEN_SNAPSHOT && self.session().is_ok()
     }
 
+    /// A server that is gone shows when it is asked something.
     fn session(&self) -> Done {
-        self.server().map(drop).map_err(|error| Trouble::NoSession(error.to_string()))
+        let answers = self.run(|connection| Ok(connection.sync()?));
+        answers.map_err(|failure| Trouble::NoSession(failure.to_string()))
     }
 
     /// A PNG whatever was asked for: there is no JPEG encoder here, and the answer says which it is.
