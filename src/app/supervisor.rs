@@ -290,7 +290,7 @@ fn start_local(
     }
     // What it will declare is told to our own gateway each time, by a call in this process: so a switch of the owner's, or
     // a permission, counts at once, and a stolen device key still gets no more than what is switched on now.
-    let mut declares: Option<Box<dyn Fn(&Surface) + Send + Sync>> = None;
+    let mut declares: Option<node::Declares> = None;
     let endpoint = match &gateway {
         Attached::Ours(ours) => {
             declares = Some(Box::new(ours.local_app(device.id())));

@@ -113,10 +113,11 @@ impl Permissions for MacPermissions {
         self.ask(capability);
         let after = self.status(capability);
         let shows_nothing = capability == Capability::Location && after == Grant::NotDetermined;
-        if shows_nothing || !matches!(after, Grant::Granted | Grant::NotDetermined | Grant::Unsupported) {
-            if let Err(missing) = workspace::open(&capability.settings_url()) {
-                log!("app", "System Settings were not opened: {missing}");
-            }
+        let is_refused = !matches!(after, Grant::Granted | Grant::NotDetermined | Grant::Unsupported);
+        if (shows_nothing || is_refused)
+            && let Err(missing) = workspace::open(&capability.settings_url())
+        {
+            log!("app", "System Settings were not opened: {missing}");
         }
         after
     }

@@ -37,6 +37,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Hears what a node is about to declare.
+pub type Declares = Box<dyn Fn(&Surface) + Send + Sync>;
+
 /// Everything that a node needs.
 pub struct NodeOptions {
     /// The gateway.
@@ -59,7 +62,7 @@ pub struct NodeOptions {
     /// What it offers, at most [`surface`]; it does nothing else, whoever asks.
     pub surface: Surface,
     /// Told what will be declared, before each connection: the app's own gateway hears it so, from within the process.
-    pub declares: Option<Box<dyn Fn(&Surface) + Send + Sync>>,
+    pub declares: Option<Declares>,
     /// What the system lets it do, which is declared beside it, and anew when it changes.
     pub permissions: Arc<dyn Permissions>,
     /// How its connection stands, for others.
@@ -211,7 +214,7 @@ struct Node {
     credentials: CredentialSource,
     tokens: Option<DeviceTokens>,
     pins: Option<Arc<GatewayPins>>,
-    declares: Option<Box<dyn Fn(&Surface) + Send + Sync>>,
+    declares: Option<Declares>,
     permissions: Arc<dyn Permissions>,
     standing: Arc<Standing>,
     commands: Arc<Commands>,
