@@ -95,11 +95,7 @@ impl Switch {
     /// How it stands when the owner has said nothing. The canvas shows only our own folder; a Mac asks for the screen itself,
     /// an X server lets every program see it.
     fn default(self) -> bool {
-        match self {
-            Self::Canvas | Self::PreciseLocation => true,
-            Self::Screen => cfg!(target_os = "macos"),
-            _ => false,
-        }
+        matches!(self, Self::Canvas | Self::PreciseLocation) || (self == Self::Screen && cfg!(target_os = "macos"))
     }
 }
 
