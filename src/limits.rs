@@ -453,8 +453,6 @@ pub const MAC_SETTLE: Duration = Duration::from_secs(2);
 pub const MAC_LOOK: Duration = Duration::from_millis(25);
 /// How long the main thread may take to say whether a window of ours has the keyboard. ours
 pub const MAC_OWN_KEYS: Duration = Duration::from_secs(1);
-/// How long the answer about Apple events is waited for; a later one is used next time. ours
-pub const MAC_APPLE_EVENTS: Duration = Duration::from_millis(500);
 /// Between moving the pointer and pressing its button. ours
 pub const MAC_HOVER: Duration = Duration::from_millis(30);
 /// How long a button is down in a click. ours
@@ -673,3 +671,20 @@ pub const BRIDGE_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 pub const BRIDGE_CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it waits for an answer about elements. spec: peekaboo-bridge §1
 pub const BRIDGE_DETECTION_CALL_DEADLINE: Duration = Duration::from_secs(30);
+// ---- permissions, abilities in the app ----
+
+/// How long a status that may hang is waited for; a later one is used next time. ours
+pub const PERMISSION_PATIENCE: Duration = Duration::from_millis(500);
+/// How long it may take before it counts as unknown. spec: mac-app (2.2)
+pub const PERMISSION_LIMIT: Duration = Duration::from_secs(5);
+/// How long its last answer is used without another look; less than [`PERMISSIONS_LOOK`]. ours
+pub const PERMISSION_FRESH: Duration = Duration::from_secs(4);
+/// How long a request waits for the person; what they say later is seen by the next look. ours, less than
+/// [`EXEC_ANSWER_DEADLINE`], after which the control socket's client gives up
+pub const PERMISSION_ANSWER: Duration = Duration::from_secs(7);
+/// How long the system may take to ask about the location before its pane is opened. spec: mac-app (2.1)
+pub const LOCATION_PROMPT: Duration = Duration::from_secs(3);
+/// Between an answer about a link out of a canvas and the next one that is asked about. ours: a page can try at any time
+pub const CANVAS_LINK_PAUSE: Duration = Duration::from_secs(10);
+/// Bytes of such a link. ours, as most browsers
+pub const CANVAS_LINK_BYTES: usize = 2_048;

@@ -334,6 +334,7 @@ fn options(script: &Script, policy: Arc<dyn PolicySource>, exec_host: ExecHost) 
         standing: Arc::default(),
         exec_host,
         policy_editor: None,
+        declares: None,
         abilities: None,
     }
 }

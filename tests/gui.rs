@@ -553,7 +553,7 @@ mod line {
     pub const QUESTIONS: i32 = 4;
     pub const PAUSE: i32 = 5;
     pub const COMMANDS: i32 = 6;
-    pub const QUIT: i32 = 11;
+    pub const QUIT: i32 = 12;
 }
 
 impl Screen {

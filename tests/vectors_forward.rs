@@ -137,6 +137,7 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         standing: Arc::default(),
         exec_host,
         policy_editor: None,
+        declares: None,
         abilities: None,
     };
     let stop = Arc::new(Wake::new().unwrap());

@@ -220,6 +220,12 @@ pub fn authorization(patience: Duration) -> Result<(i32, bool), LocationError> {
     Ok((status, unsafe { CLLocationManager::enabled() }.is()))
 }
 
+/// The same status without a wait: on the main thread.
+pub(crate) fn status(main: MainThread) -> Result<i32, Missing> {
+    // SAFETY: the live manager, on the main thread.
+    with_manager(main, |manager| unsafe { CLLocationManager::authorization(manager) })
+}
+
 /// Has the system ask the person; the answer comes by itself later. The app's alone.
 ///
 /// # Errors

@@ -6,10 +6,13 @@ use crate::block::{self, Block, Unanswered};
 use crate::class::{self, Method};
 use crate::core_graphics::{Displays, Events as Posting};
 use crate::foundation::{self, NSDate, NSNumber, NSProcessInfo, Version};
+use crate::image::{self, Encoded, Format};
 use crate::inventory;
 use crate::library::{Library, Missing};
 use crate::main_thread::MainThread;
+use crate::permissions::{self, Media};
 use crate::runtime::{self, Id, NIL, NSObject, Owned, Point, Range, Rect, Sel, Size};
+use crate::{camera, location, screen, web};
 use std::ffi::{CStr, c_void};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,6 +74,7 @@ pub fn run() -> Vec<Check> {
         checks.push(check("blocks", "a block of ours, called as the system calls it", block_round_trip()));
         checks.push(check("classes", "a class of ours, made now and sent a message", own_class()));
         checks.extend(screen());
+        checks.extend(abilities());
     });
     checks
 }
@@ -291,6 +295,46 @@ fn posted_event(_: MainThread, functions: &Posting, events: &Events) -> Outcome 
             )
         }
     }
+}
+
+/// A PNG of one pixel.
+const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x02\0\0\0\x90wS\xde\0\0\0\
+    \x0cIDATx\xdac\xf8\xcf\xc0\0\0\x03\x01\x01\0\xf7\x03AC\0\0\0\0IEND\xaeB`\x82";
+
+/// What agents come for: whether the system has it, and what it says of it unasked. Opens no camera, records nothing.
+fn abilities() -> Vec<Check> {
+    let there = |yes: bool, since: &'static str| {
+        if yes { Outcome::Good("there".to_owned()) } else { Outcome::Absent(since.to_owned()) }
+    };
+    let said = |answer: Result<String, Missing>| match answer {
+        Ok(words) => Outcome::Good(words),
+        Err(missing) => Outcome::Absent(missing.to_string()),
+    };
+    let grant = |name, grant: Result<permissions::Grant, Missing>| {
+        check("status without a question", name, said(grant.map(|grant| format!("{grant:?}, of this process"))))
+    };
+    let main = MainThread::here().ok_or_else(|| Missing { name: "main thread".to_owned() });
+    let encoded = match image::shrink(PIXEL, 1, Format::Jpeg(0.5)) {
+        Ok(Some(Encoded { bytes, width: 1, height: 1 })) if bytes.starts_with(&[0xff, 0xd8]) => {
+            Outcome::Good(format!("one pixel, {} bytes", bytes.len()))
+        }
+        Ok(_) => Outcome::Bad("one pixel was not encoded".to_owned(), REPORT),
+        Err(missing) => Outcome::Absent(missing.to_string()),
+    };
+    vec![
+        grant("accessibility", permissions::accessibility()),
+        grant("screen recording", permissions::screen_recording()),
+        grant("event posting", permissions::event_posting()),
+        grant("camera", permissions::media(Media::Video)),
+        grant("microphone", permissions::media(Media::Audio)),
+        grant("speech recognition", permissions::speech()),
+        check("abilities", "pictures of the screen", there(screen::can_capture(), "macOS 14 has them")),
+        check("abilities", "films of the screen", there(screen::can_record(), "macOS 15 has them")),
+        check("abilities", "the canvas", there(web::is_here(), "there is no WebKit")),
+        check("abilities", "cameras", said(camera::cameras().map(|cameras| format!("{} listed", cameras.len())))),
+        check("abilities", "location", said(main.and_then(location::status).map(|status| format!("status {status}")))),
+        check("abilities", "a picture as JPEG", encoded),
+    ]
 }
 
 #[cfg(test)]

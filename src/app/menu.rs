@@ -7,13 +7,12 @@ use crate::desktop::appkit;
 use crate::desktop::menu::{ExecMode, Menu, MenuAction, MenuState, Pairing, Permission};
 use crate::desktop::permissions::{Capability, Grant};
 use crate::exec::approval::{Answer, Kind, Person, Question};
-use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::service::{Role, Services, log_file};
-use crate::sys::clock::{Expiry, Now};
+use crate::state::switches::{self, Switch};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use std::io;
@@ -61,7 +60,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 impl Sources {
     fn look(&self) -> MenuState {
         let Controls { guards, queue, permissions, state, about, .. } = &*self.controls;
-        let mode = self.switches.mode();
+        let (mode, given) = (self.switches.mode(), switches::Switches::new(state));
         let (node, (mut lines, is_lost)) = (about.node.look(), connection(about));
         let stands = Capability::all().map(|capability| (capability, permissions.status(capability)));
         let permissions: Vec<Permission> = stands
@@ -86,6 +85,7 @@ impl Sources {
             grants: guards.grants.list().len(),
             nodes: if node.connected { (self.nodes)() } else { Vec::new() },
             permissions,
+            switches: Switch::ALL.map(|switch| (switch, given.is_on(switch))).to_vec(),
             is_service: self.has_service(Role::App),
             can_restart_gateway: self.has_service(Role::Gateway),
             log: log_file(state, Role::App).to_string_lossy().into_owned(),
@@ -125,15 +125,15 @@ impl Sources {
             }
             MenuAction::SetPaused(paused) => self.switches.set_paused(paused).map_err(|error| error.to_string()),
             MenuAction::SetMode(mode) => self.set_mode(mode),
+            MenuAction::SetSwitch(switch, on) => self.set_switch(switch, on),
             MenuAction::EndGrants => {
                 guards.grants.revoke("all");
                 Ok(())
             }
-            MenuAction::RequestPermission(capability) => match permissions.request(capability) {
-                Grant::NotDetermined | Grant::Granted => Ok(()),
-                // The system asks only once.
-                _ => open(&capability.settings_url()),
-            },
+            MenuAction::RequestPermission(capability) => {
+                permissions.request(capability);
+                Ok(())
+            }
             MenuAction::OpenSettings(capability) => open(&capability.settings_url()),
             MenuAction::ShowLog => open(&log_file(state, Role::App).to_string_lossy()),
             MenuAction::RestartGateway => {
@@ -149,37 +149,34 @@ impl Sources {
 
     /// What loosens is confirmed first.
     fn set_mode(&self, mode: ExecMode) -> Result<(), String> {
-        if let Some(meaning) = mode.confirmation() {
-            let cancel = Wake::new().map_err(|error| error.to_string())?;
-            match self.person.ask(&change(meaning), &cancel) {
-                Answer::Decided(Decision::AllowOnce) => {}
-                Answer::Nobody(why) => return Err(why),
-                _ => return Ok(()),
-            }
+        if let Some(meaning) = mode.confirmation()
+            && !self.is_confirmed(meaning)?
+        {
+            return Ok(());
         }
         for said in self.switches.set_mode(mode, true)? {
             log!("app", "{said}");
         }
         Ok(())
     }
-}
 
-fn change(meaning: &str) -> Question {
-    Question {
-        kind: Kind::Change,
-        id: random::uuid(),
-        command: meaning.to_owned(),
-        executable: String::new(),
-        cwd: String::new(),
-        env: Vec::new(),
-        agent: None,
-        session: None,
-        requester: "the menu of this app".to_owned(),
-        notes: Vec::new(),
-        allow_always: Err("it is made once".to_owned()),
-        spans: Vec::new(),
-        unbound: None,
-        deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+    /// A press in a menu can be anybody's; one in the panel is a person's.
+    fn set_switch(&self, switch: Switch, on: bool) -> Result<(), String> {
+        let meaning = format!("from now on agents may {}, until you switch this back", switch.meaning());
+        if on && !self.is_confirmed(&meaning)? {
+            return Ok(());
+        }
+        switches::Switches::new(&self.controls.state).set(switch, on).map_err(|error| error.to_string())
+    }
+
+    fn is_confirmed(&self, meaning: &str) -> Result<bool, String> {
+        let cancel = Wake::new().map_err(|error| error.to_string())?;
+        let question = Question::plain(Kind::Change, meaning.to_owned(), "the menu of this app");
+        match self.person.ask(&question, &cancel) {
+            Answer::Decided(Decision::AllowOnce) => Ok(true),
+            Answer::Nobody(why) => Err(why),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -205,6 +202,6 @@ fn connection(about: &About) -> (Vec<String>, bool) {
     (vec![format!("Gateway: {gateway}"), format!("Node: {stands}")], !node.connected && node.why.is_some())
 }
 
-fn open(target: &str) -> Result<(), String> {
+pub(super) fn open(target: &str) -> Result<(), String> {
     appkit::open(target).map_err(|error| error.to_string())
 }

@@ -13,6 +13,7 @@
 //! | [`peers`] | who may speak on those sockets |
 //! | [`status`] | what the app tells of itself |
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
+//! | [`canvas_links`] | links out of the canvas, which the person confirms |
 //! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`switches`] | the menu's: how strict, and whether anything runs |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
@@ -45,6 +46,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod canvas_links;
 pub mod control;
 pub mod control_envelope;
 pub mod deep_link;

@@ -1,17 +1,19 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::canvas_links;
 use super::control::Controls;
 use super::gateway_approvals;
 use super::gateway_question::Here;
 use super::menu::{self, Sources};
 use super::operator::{Ask, OperatorDesktop, Route};
 use super::status::{About, Mode};
-use super::switches::Switches;
+use super::switches;
 use super::{AppError, AppHost};
 use crate::client::attach::{self, PortHeld};
-use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role};
+use crate::client::{ConnectOptions, Connection, CredentialSource, Credentials, Endpoint, Role, Surface};
 use crate::desktop::Backend;
+use crate::desktop::abilities::{self, Abilities};
 use crate::desktop::bundle::Bundle;
 use crate::desktop::menu::Menu;
 use crate::exec::analysis::Host;
@@ -22,7 +24,7 @@ use crate::identity::secret::Secret;
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
-use crate::node::{self, NodeOptions, commands};
+use crate::node::{self, AbilityHost, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::notify::NOTIFY;
 use crate::state::approvals::ApprovalsDocument;
@@ -30,6 +32,7 @@ use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
 use crate::state::paths::DeviceOwner;
 use crate::state::pins::GatewayPins;
+use crate::state::switches::Switches;
 use crate::state::{Environment, InstanceLock, StateDir, StateError, device_key};
 use crate::sys::process;
 use crate::sys::signal::Termination;
@@ -183,7 +186,10 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
             let is_here = matches!(ask, Ask::Desktop(Backend::Panel | Backend::Terminal));
             let person = is_here.then(|| Arc::clone(host.person()));
             let editor = PolicyEditor { document: Arc::clone(&approvals), person };
-            let mut local = start_local(&state, gateway, source, &host, editor, &operators, settings)?;
+            let outside = canvas_links::asker(Arc::clone(host.person()), menu::open);
+            let offered = abilities::of_this_system(&state, ask == Ask::Desktop(Backend::Panel), outside);
+            let mut local = start_local(&state, gateway, source, &host, editor, offered, settings)?;
+            operators.set_route(Some(Arc::clone(&local.route)));
             if gateway_approvals {
                 local.show_approvals(&host, approvals).map_err(SupervisorError::System)?;
             }
@@ -216,7 +222,7 @@ fn show_menu(menu: Arc<dyn Menu>, gateway: Option<&Attached>, host: &AppHost) ->
         _ => Box::new(|| vec![process::host_name()]),
     };
     let (controls, person) = (Arc::clone(host.controls()), Arc::clone(host.person()));
-    menu::start(menu, Sources { switches: Switches::new(&controls.state), controls, person, nodes })
+    menu::start(menu, Sources { switches: switches::Switches::new(&controls.state), controls, person, nodes })
 }
 
 /// The socket's token, read again at each use: a changed document holds from the next request on.
@@ -265,7 +271,7 @@ fn start_local(
     source: CredentialSource,
     host: &AppHost,
     policy_editor: PolicyEditor,
-    operators: &OperatorDesktop,
+    offered: Option<Arc<dyn Abilities>>,
     settings: Settings,
 ) -> Result<Local, SupervisorError> {
     let device =
@@ -282,9 +288,12 @@ fn start_local(
     if host.notifications().are_possible() {
         surface.commands.push(NOTIFY.to_owned());
     }
+    // What it will declare is told to our own gateway each time, by a call in this process: so a switch of the owner's, or
+    // a permission, counts at once, and a stolen device key still gets no more than what is switched on now.
+    let mut declares: Option<node::Declares> = None;
     let endpoint = match &gateway {
         Attached::Ours(ours) => {
-            ours.set_local_app(device.id(), surface.clone());
+            declares = Some(Box::new(ours.local_app(device.id())));
             gateway.endpoint()
         }
         Attached::Running(endpoint) => {
@@ -294,7 +303,6 @@ fn start_local(
         }
     };
     let route = Arc::new(Route { endpoint: endpoint.clone(), credentials: read_again(), pins: Arc::clone(&pins) });
-    operators.set_route(Some(Arc::clone(&route)));
     let _ = about.route.set(Arc::clone(&route));
     let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
@@ -308,12 +316,13 @@ fn start_local(
         host: Host::of_this_process(process::found_open_files()),
         policy: Arc::new(DocumentPolicy { document: Arc::clone(approvals), trusts_agent: false, settings }),
         surface,
+        declares,
         notifications: Arc::clone(host.notifications()),
         permissions: Arc::clone(permissions),
         standing: Arc::clone(&about.node),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
-        abilities: None,
+        abilities: offered.map(|offered| AbilityHost::new(offered, Arc::clone(permissions), Switches::new(state))),
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);
@@ -437,7 +446,7 @@ fn say_what_to_approve(endpoint: Endpoint, node_id: String, credentials: Credent
             client: operator_client(),
             role: Role::Operator,
             scopes: vec![gateway::scope::PAIRING.to_owned()],
-            surface: crate::client::Surface::default(),
+            surface: Surface::default(),
             path_env: None,
             credentials,
             device: None,

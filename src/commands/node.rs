@@ -341,6 +341,7 @@ fn options(
         standing: Arc::default(),
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
+        declares: None,
         abilities: None,
     })
 }

@@ -1,11 +1,14 @@
 //! What a desktop can do for an agent beside showing questions: pictures, films, the canvas, where it is. One trait,
 //! implemented once a system; who may ask for it is decided elsewhere.
 
+use super::mac_abilities::MacAbilities;
 use crate::protocol::ability::{
     Camera, CameraSnap, Canvas, Film, Location, LocationGet, Picture, ScreenRecording, ScreenSnapshot,
 };
+use crate::state::StateDir;
 use crate::sys::wake::Wake;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why something was not done. The words begin with the spec's code where it has one (mac-app §1.10).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,9 @@ impl fmt::Display for Trouble {
 }
 
 impl std::error::Error for Trouble {}
+
+/// What a link that leads out of the canvas is given to; it asks the person. Must not wait.
+pub type OpenOutside = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Result of a call.
 pub type Done<T = ()> = Result<T, Trouble>;
@@ -98,6 +104,20 @@ pub trait Abilities: Send + Sync {
     fn canvas(&self, session: &str, call: &Canvas, cancel: &Wake) -> Done<CanvasAnswer> {
         not_here("a canvas")
     }
+}
+
+/// What this system has for an app; none where it has nothing. On a Mac the app must be on the screen (`on_screen`): only
+/// then has it permissions of its own, and a main thread for the frameworks.
+pub fn of_this_system(state: &StateDir, on_screen: bool, outside: OpenOutside) -> Option<Arc<dyn Abilities>> {
+    if cfg!(target_os = "macos") {
+        let home = std::env::home_dir();
+        return on_screen.then(|| Arc::new(MacAbilities::new(state, home.as_deref(), outside)) as _);
+    }
+    #[cfg(target_os = "linux")]
+    if std::env::var_os("DISPLAY").is_some_and(|display| !display.is_empty()) {
+        return Some(Arc::new(super::x11::X11::new(None)));
+    }
+    None
 }
 
 /// Part of `device.status`.

@@ -1,8 +1,10 @@
 //! The panel and the menu on a screen: brings what other threads ask to the main thread, and what the person does there
 //! back to them. What counts as an answer is [`guard`]'s to say.
 
+use super::mac_permissions::MacPermissions;
 use super::menu::{Menu, MenuAction, MenuState};
 use super::notify::Notifications;
+use super::permissions::Permissions;
 use super::presence::{Away, Presence};
 use super::{Desktop, Place, guard, sheet};
 use crate::exec::approval::{Answer, Question};
@@ -146,6 +148,10 @@ impl Desktop for AppKitDesktop {
 
     fn menu(&self) -> Option<Arc<dyn Menu>> {
         Some(Arc::new(AppKitMenu))
+    }
+
+    fn permissions(&self) -> Arc<dyn Permissions> {
+        Arc::new(MacPermissions::default())
     }
 
     fn notifications(&self) -> Arc<Notifications> {

@@ -1,6 +1,6 @@
 //! The Mac's abilities, by the `macos` crate.
 
-use super::abilities::{Abilities, CanvasAnswer, Done, Power, Trouble};
+use super::abilities::{Abilities, CanvasAnswer, Done, OpenOutside, Power, Trouble};
 use super::canvas::{Folder, Page, Target};
 use crate::limits;
 use crate::log;
@@ -24,9 +24,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
-
-/// What a link that leads out of the canvas is given to; it asks the person. Must not wait.
-pub type OpenOutside = Arc<dyn Fn(String) + Send + Sync>;
 
 /// See the module.
 pub struct MacAbilities {

@@ -29,6 +29,7 @@ pub mod guard;
 pub mod headless;
 pub mod mac_abilities;
 pub mod mac_automation;
+pub mod mac_permissions;
 pub mod menu;
 pub mod notify;
 pub mod permissions;

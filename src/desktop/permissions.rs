@@ -54,7 +54,7 @@ impl Capability {
     /// For people, as System Settings call it.
     pub fn title(self) -> &'static str {
         match self {
-            Self::AppleScript => "Automation",
+            Self::AppleScript => "Automation (System Events)",
             Self::Notifications => "Notifications",
             Self::Accessibility => "Accessibility",
             Self::ScreenRecording => "Screen Recording",

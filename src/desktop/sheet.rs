@@ -21,6 +21,7 @@ pub fn of(question: &Question) -> (Sheet, Vec<Answer>) {
         Kind::Change => "Make this change?",
         Kind::Link => "A link was opened. Send its message to an agent?",
         Kind::Pairing => "Let this in at the gateway?",
+        Kind::Page => "A canvas leads to this page. Open it in your browser?",
     };
     let sheet = Sheet {
         title: "OpenClaw".to_owned(),
@@ -44,10 +45,12 @@ fn title(kind: Kind, answer: &Answer) -> String {
         (Kind::Change, Answer::Decided(Decision::AllowOnce)) => "Change",
         (Kind::Link, Answer::Decided(Decision::AllowOnce)) => "Send",
         (Kind::Pairing, Answer::Decided(Decision::AllowOnce)) => "Approve",
+        (Kind::Page, Answer::Decided(Decision::AllowOnce)) => "Open",
         (Kind::Command, _) => "Don\u{2019}t Allow",
         (Kind::Change, _) => "Don\u{2019}t Change",
         (Kind::Link, _) => "Don\u{2019}t Send",
         (Kind::Pairing, _) => "Reject",
+        (Kind::Page, _) => "Don\u{2019}t Open",
     };
     title.to_owned()
 }
@@ -62,6 +65,7 @@ fn rows(question: &Question) -> Vec<(String, String)> {
         Kind::Change => "Change",
         Kind::Link => "Message",
         Kind::Pairing => "Who",
+        Kind::Page => "Address",
     };
     row(subject, &question.command);
     if is_command {

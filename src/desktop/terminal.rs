@@ -240,6 +240,14 @@ impl Wording {
                 deny: "reject",
                 denied: "rejected",
             },
+            Kind::Page => Self {
+                headline: "a canvas leads to this page; open it in your browser?",
+                subject: "address",
+                allow: "open",
+                allowed: "opened",
+                deny: "cancel",
+                denied: "not opened",
+            },
         }
     }
 }

@@ -38,6 +38,8 @@ pub enum Kind {
     Link,
     /// A device or node that wants in at the gateway; `command` says who. May be put off. Source: spec mac-app (3.4).
     Pairing,
+    /// A page of the web to which a page of the canvas leads; `command` is its address. Source: spec mac-app (8.7).
+    Page,
 }
 
 /// What a person is shown. Every text is raw: whoever shows it escapes it (`exec::display`).
@@ -71,6 +73,28 @@ pub struct Question {
     pub unbound: Option<String>,
     /// When the question ends.
     pub deadline: Expiry,
+}
+
+impl Question {
+    /// One that is no command's: a sentence or text, and through which way it came.
+    pub fn plain(kind: Kind, text: String, requester: &str) -> Self {
+        Self {
+            kind,
+            id: random::uuid(),
+            command: text,
+            executable: String::new(),
+            cwd: String::new(),
+            env: Vec::new(),
+            agent: None,
+            session: None,
+            requester: requester.to_owned(),
+            notes: Vec::new(),
+            allow_always: Err("it is done once".to_owned()),
+            spans: Vec::new(),
+            unbound: None,
+            deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+        }
+    }
 }
 
 /// How long a grant holds.

@@ -30,7 +30,11 @@ impl Rules {
     pub fn tightened_by(self, request: &RunRequest) -> Self {
         // The snapshot is the document's: what was prepared for this caller is redeemed without its words.
         let snapshot = self.policy.snapshot.clone();
-        let policy = EffectivePolicy { snapshot, ..self.policy.tightened_by(request.security, request.ask) };
+        let mut policy = EffectivePolicy { snapshot, ..self.policy.tightened_by(request.security, request.ask) };
+        if request.ask == Some(Ask::Always) {
+            // Who demands the question takes nothing in the place of an answer.
+            policy.ask_fallback = Security::Deny;
+        }
         Self { policy, strict_inline_eval: self.strict_inline_eval || request.strict_inline_eval, ..self }
     }
 }

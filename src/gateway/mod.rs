@@ -330,10 +330,11 @@ impl Gateway {
         self.socket.path()
     }
 
-    /// The app that runs this gateway hands over its own node: device id and exactly what it will
-    /// declare. Only that device with at most that surface is approved without a person.
-    pub fn set_local_app(&self, device_id: String, surface: Surface) {
-        self.core.pairing().set_local_app(device_id, surface);
+    /// By what this gives, the app that runs this gateway hands over exactly what its own node, `device_id`, is about to
+    /// declare, each time. Only that device with at most that surface is approved without a person.
+    pub fn local_app(&self, device_id: String) -> impl Fn(&Surface) + Send + Sync + use<> {
+        let core = Arc::clone(&self.core);
+        move |surface| core.pairing().set_local_app(device_id.clone(), surface.clone())
     }
 
     /// Gives the names of the nodes that are connected, whenever it is called.

@@ -30,7 +30,8 @@ struct Need {
     switch: Option<(Switch, &'static str)>,
 }
 
-const SCREEN: Option<(Capability, &str)> = Some((Capability::ScreenRecording, "SCREEN_RECORDING"));
+const SEES: Option<(Capability, &str)> = Some((Capability::ScreenRecording, "SCREEN_RECORDING"));
+const SCREEN: Option<(Switch, &str)> = Some((Switch::Screen, "SCREEN_DISABLED: enable Screen in Settings"));
 const CAMERA: Option<(Switch, &str)> = Some((Switch::Camera, "CAMERA_DISABLED: enable Camera in Settings"));
 const CANVAS: Option<(Switch, &str)> = Some((Switch::Canvas, "CANVAS_DISABLED: enable Canvas in Settings"));
 const LOCATION: Option<(Switch, &str)> = Some((Switch::Location, "LOCATION_DISABLED: enable Location in Settings"));
@@ -47,8 +48,8 @@ const fn need(
 }
 
 const NEEDS: &[Need] = &[
-    need(name::SCREEN_SNAPSHOT, "screen", SCREEN, None),
-    need(name::SCREEN_RECORD, "screen", SCREEN, None),
+    need(name::SCREEN_SNAPSHOT, "screen", SEES, SCREEN),
+    need(name::SCREEN_RECORD, "screen", SEES, SCREEN),
     need(name::CAMERA_LIST, "camera", None, CAMERA),
     need(name::CAMERA_SNAP, "camera", Some((Capability::Camera, "CAMERA")), CAMERA),
     need(name::LOCATION_GET, "location", Some((Capability::Location, "LOCATION")), LOCATION),
@@ -101,13 +102,15 @@ impl AbilityHost {
     }
 
     fn refusal(&self, need: &Need) -> Option<NodeError> {
-        if !self.backend.has(need.command) {
-            return Some(NodeError::new("UNAVAILABLE", "command not supported"));
-        }
+        // First: a backend whose switch is off is not even opened to see whether it is there.
         if let Some((switch, sentence)) = need.switch
             && !self.switches.is_on(switch)
         {
-            return Some(unavailable(sentence));
+            let switch = switch.word();
+            return Some(unavailable(format!("{sentence} (`openclaw mac-debug switch {switch} on`)")));
+        }
+        if !self.backend.has(need.command) {
+            return Some(NodeError::new("UNAVAILABLE", "command not supported"));
         }
         if let Some((permission, code)) = need.permission
             && !matches!(self.permissions.status(permission), Grant::Granted | Grant::Unsupported)

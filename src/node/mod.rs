@@ -37,6 +37,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Hears what a node is about to declare.
+pub type Declares = Box<dyn Fn(&Surface) + Send + Sync>;
+
 /// Everything that a node needs.
 pub struct NodeOptions {
     /// The gateway.
@@ -58,6 +61,8 @@ pub struct NodeOptions {
     pub policy: Arc<dyn PolicySource>,
     /// What it offers, at most [`surface`]; it does nothing else, whoever asks.
     pub surface: Surface,
+    /// Told what will be declared, before each connection: the app's own gateway hears it so, from within the process.
+    pub declares: Option<Declares>,
     /// What the system lets it do, which is declared beside it, and anew when it changes.
     pub permissions: Arc<dyn Permissions>,
     /// How its connection stands, for others.
@@ -209,6 +214,7 @@ struct Node {
     credentials: CredentialSource,
     tokens: Option<DeviceTokens>,
     pins: Option<Arc<GatewayPins>>,
+    declares: Option<Declares>,
     permissions: Arc<dyn Permissions>,
     standing: Arc<Standing>,
     commands: Arc<Commands>,
@@ -225,6 +231,7 @@ impl Node {
             credentials: options.credentials,
             tokens: options.tokens,
             pins: options.pins,
+            declares: options.declares,
             permissions: options.permissions,
             standing: options.standing,
             commands: Arc::new(Commands {
@@ -248,6 +255,9 @@ impl Node {
         let heard = Arc::clone(&invocations);
         let on_event = Box::new(move |link: &_, event: &str, payload: Option<&_>| heard.on_event(link, event, payload));
         let options = self.connect_options();
+        if let Some(declares) = &self.declares {
+            declares(&options.surface);
+        }
         let opened = Connection::open(&self.endpoint, &options, on_event);
         let connection = match opened {
             Ok(connection) => connection,

@@ -5,6 +5,7 @@ mod find;
 mod looks;
 mod observe;
 mod runs;
+mod switches;
 
 use super::{approvals, complain, failed, locate, permissions, say, ssh, usage};
 use crate::client::tunnel::Target as SshTarget;
@@ -73,6 +74,7 @@ enum Command {
     ExecHost(looks::ExecHost),
     Audit(looks::Audit),
     Token(changes::Token),
+    Switch(switches::Flags),
     Pause(changes::Pause),
     Resume(changes::Resume),
 }
@@ -86,6 +88,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
     let result = locate(state_dir, &mut environment).map_err(InspectError::State).and_then(|state| match command {
         Command::Pause(_)
         | Command::Resume(_)
+        | Command::Switch(_)
         | Command::Grants(_)
         | Command::Permissions(_)
         | Command::Explain(_)
@@ -100,6 +103,7 @@ pub fn run(flags: Flags, mut environment: Environment) -> ExitCode {
         }
         Command::Pause(_) => changes::pause(&state),
         Command::Resume(flags) => changes::resume(&state, &flags),
+        Command::Switch(flags) => switches::run(&state, &flags),
         Command::Grants(flags) => changes::grants(&state, &flags),
         Command::Permissions(flags) => permissions::run(&state, &flags),
         Command::SelfTest(flags) => Ok(looks::self_test(&state, &environment, &flags)),
@@ -192,6 +196,7 @@ fn look(target: Target, command: Command) -> Result<ExitCode, InspectError> {
         // They need no gateway and were done before there was a target.
         Command::Pause(_)
         | Command::Resume(_)
+        | Command::Switch(_)
         | Command::Approvals(_)
         | Command::Connect(_)
         | Command::Discover(_)

@@ -16,6 +16,7 @@ use super::automation::{
     Expected, Failure, Image, Key, Modifiers, Permission, Permissions, Point, Pointer, Rect, Scale, Screen, Scroll,
     Size, Window, WindowChange, WindowId,
 };
+use super::mac_permissions::{self, Slow};
 use crate::limits;
 use guard::Guard;
 use openclaw_macos::accessibility::{self, Refusal};
@@ -24,15 +25,14 @@ use openclaw_macos::image::Format;
 use openclaw_macos::permissions::{self, Grant};
 use openclaw_macos::screen::{self, CaptureError, Session, Subject};
 use openclaw_macos::{Missing, When, on_main, workspace};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// A Mac's desktop.
 struct Mac {
     abilities: Vec<Ability>,
-    apple_events: AppleEvents,
+    apple_events: Slow,
 }
 
 const ABILITIES: [Ability; 18] = [
@@ -65,7 +65,7 @@ pub fn open() -> Option<Arc<dyn Automation>> {
     if screen::can_capture() {
         abilities.extend([Ability::CaptureScreen, Ability::CaptureWindow]);
     }
-    Some(Arc::new(Mac { abilities, apple_events: AppleEvents::default() }))
+    Some(Arc::new(Mac { abilities, apple_events: Slow::new(mac_permissions::automation) }))
 }
 
 impl From<Missing> for Failure {
@@ -148,34 +148,6 @@ impl Deadline {
     }
 }
 
-/// Whether Apple events to System Events are allowed. That question may hang, so a thread of its own asks it, one at a
-/// time, and what it said last stands meanwhile.
-#[derive(Default)]
-struct AppleEvents(Mutex<(bool, Option<Receiver<bool>>)>);
-
-impl AppleEvents {
-    fn are_allowed(&self) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, asked) = &mut *state;
-        let waiting = asked.get_or_insert_with(|| {
-            let (sender, answer) = channel();
-            let ask = move || {
-                let grant = permissions::automation("com.apple.systemevents", false);
-                let _left = sender.send(grant == Ok(Grant::Granted));
-            };
-            // Without a thread there is no answer, which is seen below.
-            let _ = thread::Builder::new().name("apple-events".to_owned()).spawn(ask);
-            answer
-        });
-        match waiting.recv_timeout(limits::MAC_APPLE_EVENTS) {
-            Ok(answer) => (*known, *asked) = (answer, None),
-            Err(RecvTimeoutError::Disconnected) => *asked = None,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        *known
-    }
-}
-
 /// Passes when somebody could see what is done: an unlocked screen.
 fn session() -> Done {
     let why = match screen::session() {
@@ -198,7 +170,7 @@ impl Automation for Mac {
             screen_recording: granted(permissions::screen_recording()),
             accessibility: granted(permissions::accessibility()),
             event_posting: granted(permissions::event_posting()),
-            apple_script: self.apple_events.are_allowed(),
+            apple_script: self.apple_events.status() == super::permissions::Grant::Granted,
         }
     }
 

@@ -3,6 +3,7 @@
 //! All of it runs on the one thread of [`Server`]. Each press of a button or key is decided and done while the X server
 //! serves nobody else ([`guard`]), so nothing can slip under it in between. Points are those of the root window.
 
+mod abilities;
 mod guard;
 mod keyboard;
 mod pointer;

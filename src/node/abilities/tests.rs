@@ -85,6 +85,8 @@ fn house() -> House {
     for capability in [Capability::ScreenRecording, Capability::Camera, Capability::Location] {
         granted.set(capability, Grant::Granted);
     }
+    // As on a Mac, where the system asks for the screen.
+    Switches::new(&state).set(Switch::Screen, true).unwrap();
     House { directory, state, granted }
 }
 
@@ -135,14 +137,15 @@ fn each_refusal_has_its_code() {
     let house = house();
     let (host, backend) = house.host(Scripted::default());
     let refused = |command, params| message(call(&host, command, params).unwrap_err());
-    assert_eq!(refused(name::CAMERA_SNAP, "{}"), "UNAVAILABLE CAMERA_DISABLED: enable Camera in Settings");
+    let off = "UNAVAILABLE CAMERA_DISABLED: enable Camera in Settings (`openclaw mac-debug switch camera on`)";
+    assert_eq!(refused(name::CAMERA_SNAP, "{}"), off);
     assert!(refused(name::LOCATION_GET, "{}").starts_with("UNAVAILABLE LOCATION_DISABLED"));
     house.granted.set(Capability::ScreenRecording, Grant::NotDetermined);
     assert!(refused(name::SCREEN_SNAPSHOT, "{}").starts_with("UNAVAILABLE SCREEN_RECORDING_PERMISSION_REQUIRED"));
     house.granted.set(Capability::ScreenRecording, Grant::Granted);
     assert!(refused(name::SCREEN_RECORD, r#"{"format":"gif"}"#).starts_with("INVALID_REQUEST"));
     Switches::new(&house.state).set(Switch::Canvas, false).unwrap();
-    assert_eq!(refused(name::CANVAS_HIDE, "{}"), "UNAVAILABLE CANVAS_DISABLED: enable Canvas in Settings");
+    assert!(refused(name::CANVAS_HIDE, "{}").starts_with("UNAVAILABLE CANVAS_DISABLED: enable Canvas in Settings"));
     assert!(backend.asked.lock().unwrap().is_empty(), "nothing that was refused reached the desktop");
     let (host, _) = house.host(Scripted { locked: true, ..Scripted::default() });
     let locked = message(call(&host, name::SCREEN_SNAPSHOT, "{}").unwrap_err());
