@@ -30,9 +30,9 @@ const NO_SHELL: &str = "no shell; what is started stands below";
 /// What a question is about: how it is put, and what its answers are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A command, or an edit of what may run.
+    /// A command.
     Command,
-    /// A change of how strict this machine is, by its owner; `command` says what it means.
+    /// A change of how strict this machine is, by its owner or an edit from outside; `command` says what it means.
     Change,
     /// A message to an agent that a link asks for; the question's `command` is the message. Source: spec mac-app (3.6).
     Link,

@@ -90,11 +90,11 @@ impl PolicyEditor {
     fn question(&self, edit: &Edit, caller: &Caller<'_>) -> Question {
         let patience = caller.patience.saturating_sub(limits::EDIT_ANSWER_MARGIN).min(limits::PROMPT_DEADLINE);
         Question {
-            kind: Kind::Command,
+            kind: Kind::Change,
             id: random::uuid(),
-            command: "(an edit of the approvals document)".to_owned(),
-            executable: "(nothing is run now)".to_owned(),
-            cwd: self.document.path().to_string_lossy().into_owned(),
+            command: format!("allow more in the approvals document {}", self.document.path().display()),
+            executable: String::new(),
+            cwd: String::new(),
             env: Vec::new(),
             agent: None,
             session: None,
