@@ -177,6 +177,15 @@ fn check_bundle(is_macos: bool, ask: Option<Ask>, is_in_bundle: bool) -> Result<
     Ok(())
 }
 
+/// The process that runs as our application already, which the lock of another state directory does not show: there is
+/// one that asks, and that holds the permissions. Source: spec mac-app §1.3.
+fn another_instance() -> Option<u32> {
+    let bundle = Bundle::of_this_process().filter(|_| cfg!(target_os = "macos"))?;
+    // What has just ended may still be listed.
+    let is_another = |pid: &u32| *pid != std::process::id() && process::name_of(*pid).is_some();
+    appkit::instances(&bundle.identifier).into_iter().find(is_another)
+}
+
 /// The gateway elsewhere that the flags or the settings name. What is wrong with the settings ends no app: it still
 /// decides for a node in another process.
 fn elsewhere(flags: &Flags, config: &Config) -> Result<Option<Endpoint>, String> {
@@ -213,6 +222,10 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(pid) = another_instance() {
+        crate::log!("app", "already running (pid {pid}), with another state directory; nothing to do");
+        return Ok(());
+    }
     let signals = Termination::install()?;
     if std::env::current_exe().is_ok_and(|program| bundle::is_translocated(&program)) {
         crate::log!("app", "{}", bundle::TRANSLOCATED);
