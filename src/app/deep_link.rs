@@ -12,7 +12,6 @@ use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::state::{Care, StateDir, files, pause};
-use crate::sys::clock::{Expiry, Now};
 use crate::sys::wake::Wake;
 use serde_json::{Value, json};
 use std::fmt;
@@ -161,21 +160,11 @@ impl AgentLink {
         });
         let notes = [said("thinking", &self.thinking), delivery].into_iter().flatten();
         let timeout = self.timeout_seconds.map(|seconds| format!("stopped after {seconds} s"));
+        let requester = "a link that was opened on this machine, perhaps by a web page".to_owned();
         Question {
-            kind: Kind::Link,
-            id: random::uuid(),
-            command: self.message.clone(),
-            executable: String::new(),
-            cwd: String::new(),
-            env: Vec::new(),
-            agent: None,
             session: self.session_key.clone(),
-            requester: "a link that was opened on this machine, perhaps by a web page".to_owned(),
             notes: notes.chain(timeout).collect(),
-            allow_always: Err("a link is followed once".to_owned()),
-            spans: Vec::new(),
-            unbound: None,
-            deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+            ..Question::of(Kind::Link, self.message.clone(), requester)
         }
     }
 

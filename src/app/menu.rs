@@ -7,13 +7,11 @@ use crate::desktop::appkit;
 use crate::desktop::menu::{ExecMode, Menu, MenuAction, MenuState, Pairing, Permission};
 use crate::desktop::permissions::{Capability, Grant};
 use crate::exec::approval::{Answer, Kind, Person, Question};
-use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::service::{Role, Service, Services, log_file};
-use crate::sys::clock::{Expiry, Now};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use std::io;
@@ -156,7 +154,8 @@ impl Sources {
     fn set_mode(&self, mode: ExecMode) -> Result<(), String> {
         if let Some(meaning) = mode.confirmation() {
             let cancel = Wake::new().map_err(|error| error.to_string())?;
-            match self.person.ask(&change(meaning), &cancel) {
+            let question = Question::of(Kind::Change, meaning.to_owned(), "the menu of this app".to_owned());
+            match self.person.ask(&question, &cancel) {
                 Answer::Decided(Decision::AllowOnce) => {}
                 Answer::Nobody(why) => return Err(why),
                 _ => return Ok(()),
@@ -166,25 +165,6 @@ impl Sources {
             log!("app", "{said}");
         }
         Ok(())
-    }
-}
-
-fn change(meaning: &str) -> Question {
-    Question {
-        kind: Kind::Change,
-        id: random::uuid(),
-        command: meaning.to_owned(),
-        executable: String::new(),
-        cwd: String::new(),
-        env: Vec::new(),
-        agent: None,
-        session: None,
-        requester: "the menu of this app".to_owned(),
-        notes: Vec::new(),
-        allow_always: Err("it is made once".to_owned()),
-        spans: Vec::new(),
-        unbound: None,
-        deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
     }
 }
 

@@ -9,11 +9,9 @@ use crate::client::connection::Ended;
 use crate::client::{Link, Standing};
 use crate::exec::approval::{Answer, Kind, Person, Question};
 use crate::gateway::scope;
-use crate::identity::random;
 use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
-use crate::sys::clock::{Expiry, Now};
 use crate::sys::poll::{self, Interest};
 use crate::sys::wake::Wake;
 use serde_json::{Value, json};
@@ -87,22 +85,8 @@ impl Request {
     }
 
     fn question(&self, gateway: &str) -> Question {
-        Question {
-            kind: Kind::Pairing,
-            id: random::uuid(),
-            command: self.who.clone(),
-            executable: String::new(),
-            cwd: String::new(),
-            env: Vec::new(),
-            agent: None,
-            session: None,
-            requester: format!("the gateway at {gateway}"),
-            notes: self.facts.clone(),
-            allow_always: Err("pairing lasts until it is revoked".to_owned()),
-            spans: Vec::new(),
-            unbound: None,
-            deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
-        }
+        let requester = format!("the gateway at {gateway}");
+        Question { notes: self.facts.clone(), ..Question::of(Kind::Pairing, self.who.clone(), requester) }
     }
 }
 

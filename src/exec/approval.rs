@@ -73,6 +73,28 @@ pub struct Question {
     pub deadline: Expiry,
 }
 
+impl Question {
+    /// One about something else than a command; it is answered once, within the usual time.
+    pub fn of(kind: Kind, subject: String, requester: String) -> Self {
+        Self {
+            kind,
+            id: random::uuid(),
+            command: subject,
+            executable: String::new(),
+            cwd: String::new(),
+            env: Vec::new(),
+            agent: None,
+            session: None,
+            requester,
+            notes: Vec::new(),
+            allow_always: Err("it is answered once".to_owned()),
+            spans: Vec::new(),
+            unbound: None,
+            deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),
+        }
+    }
+}
+
 /// How long a grant holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
