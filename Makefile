@@ -83,5 +83,5 @@ install: build man completions ## the binary into PREFIX/bin (~/.local/bin), man
 	cp -R "$(SHARE)" "$(DESTDIR)$(PREFIX)/"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/openclaw, and what belongs to it in $(DESTDIR)$(PREFIX)/share"
 
-uninstall: ## the services, OpenClaw.app and the binary in PREFIX/bin; the state directory stays
+uninstall: ## the services, OpenClaw.app, and what `make install` put into PREFIX; the state directory stays
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/uninstall.sh

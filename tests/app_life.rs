@@ -241,7 +241,15 @@ fn uninstall_takes_away_what_is_ours_and_nothing_else() {
     assert!(scratch.approvals_path().exists() && state.join("mac-control.token").exists());
     let unasked = uninstall(&["--state"]);
     assert!(unasked.code == Some(1) && unasked.stderr.contains("say --yes"), "{unasked:?}");
-    assert!(scratch.approvals_path().exists());
+    for (typed, code) in [("no\n", 1), ("\n", 1), ("\u{4}", 1)] {
+        let command = scratch.openclaw(&["app", "uninstall", "--state"]);
+        let mut terminal = Pty::spawn(command);
+        terminal.expect("Type yes to go on: ");
+        terminal.type_text(typed);
+        let (ended, screen) = terminal.finish();
+        assert_eq!(ended, Some(code), "{typed:?}: {screen}");
+        assert!(scratch.approvals_path().exists(), "{typed:?}");
+    }
     let done = uninstall(&["--state", "--yes"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     let mut left: Vec<_> =

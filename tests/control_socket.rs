@@ -85,7 +85,7 @@ fn without_an_app_there_is_a_sentence_and_nothing_is_created() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_with_a_sentence() {
+fn sec_a117_what_is_no_request_is_refused_with_a_sentence() {
     let scratch = Scratch::new();
     let mut app = App::start(&scratch);
     let long = format!("{{\"type\":\"grants.list\",\"x\":\"{}\"}}\n", "x".repeat(100_000));
@@ -147,7 +147,7 @@ fn sec_a110_another_user_is_refused_on_the_control_socket() {
 
 /// A116, A165 on this socket: who says nothing keeps neither a request nor the end of the app.
 #[test]
-fn a_hundred_silent_connections_hold_up_nobody() {
+fn sec_a116_a165_a_hundred_silent_connections_hold_up_nobody() {
     let scratch = Scratch::new();
     let mut app = App::start(&scratch);
     let silent: Vec<UnixStream> = (0..100).map(|_| connect(&scratch)).collect();

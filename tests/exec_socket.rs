@@ -74,6 +74,33 @@ fn what_the_command_did_comes_back_as_it_was() {
     assert_eq!(bytes.ran()["stdout"], json!("\u{FFFD}ok"));
 }
 
+/// mac-app 7.3: nobody on this system is signed, so with `requireOwnTeam` nobody is served but the app's own node.
+#[test]
+fn where_our_own_team_is_required_nobody_else_is_served() {
+    let scratch = Scratch::new();
+    scratch.approvals(&amended(&allowing_everything(), &json!({"local": {"requireOwnTeam": true}})));
+    let app = App::start(&scratch);
+    let exec = app.exec(&scratch);
+    let request = json!({"command": [program("touch"), scratch.canary()]});
+    assert_eq!(exec.request(&request).value()["decision"], "deny");
+    let asks = json!({"type": "request", "id": "p", "token": exec.token, "request": {"command": "ls"}});
+    assert_eq!(exec.send(asks.as_object().unwrap()).value()["decision"], "deny");
+    let status = scratch.mac_debug(&["status", "--json"]).json();
+    assert!(status["appStatus"]["why"].as_str().unwrap().contains("the app's log says why"), "{status}");
+    for socket in ["exec", "control"] {
+        let sentence = format!(
+            "was not served on the {socket} socket: local.requireOwnTeam is set, but this app itself is not signed"
+        );
+        wait_until("the sentence", || app.log().contains(&sentence).then_some(()));
+    }
+    stays_absent(&scratch.canary());
+    wait_for_node(&scratch);
+    let own = scratch.mac_debug(&["run", "--", &program("echo"), "own node"]);
+    assert!(own.stdout.contains("own node"), "{own:?}");
+    scratch.edit_approvals(|file| drop(file.remove("local")));
+    exec.assert_works();
+}
+
 #[test]
 fn unknown_members_are_ignored_and_duplicate_ones_refused() {
     let (scratch, _app, exec) = permissive();

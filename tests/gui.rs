@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use support::{Faketime, QUIET, wait_until};
+use support::{Faketime, Process, QUIET, wait_until};
 use support_exec::*;
 
 /// After this a press counts: the app's half second after the panel has got the keyboard, and a little for that.
@@ -394,6 +394,122 @@ fn sec_a64_a66_a67_a68_a69_a74_the_panel_shows_everything_and_nothing_hides_or_p
     let asked = desk.ask(&json!({"command": [evil.join("sh"), "-c", "ls"]}));
     desk.screen.copied(&desk.screen.armed_panel(), &format!("Program\t{}", evil.join("sh").display()));
     desk.deny(asked);
+}
+
+/// A65, A167: a link's message stands whole, and is sent only after its end was seen; one link at a time asks.
+#[test]
+fn sec_a65_a167_a_link_is_shown_whole_and_sent_by_a_person_only() {
+    let desk = Desk::new();
+    let open = |message: &str| {
+        let link = format!("openclaw://agent?key=forged-key-of-nobody&message={}", message.replace(' ', "%20"));
+        Process::run(desk.scratch.openclaw(&["app", "open", &link]))
+    };
+    let refused = open(&"m".repeat(30_000));
+    assert!(refused.code == Some(1) && refused.stderr.contains("too long"), "{refused:?}");
+    let message = format!("{}payload {}end", "harmless ".repeat(27), "z ".repeat(9_000));
+    assert_eq!(open(&message).code, Some(0));
+    let panel = desk.screen.armed_panel();
+    desk.screen.click(panel.button(Button::Once));
+    let second = open("another");
+    assert!(second.code == Some(1) && second.stderr.contains("later"), "{second:?}");
+    let text = desk.screen.copied(&panel, "payload");
+    assert!(text.contains(&format!("Message\t{message}\n")) && !text.contains("forged"), "{text}");
+    assert!(desk.screen.panel().is_some() && !desk.app.log().contains("gateway refuses"), "{}", desk.app.log());
+    desk.screen.key(&["Next"; 60]);
+    wait_until("a press that counts", || {
+        desk.screen.click(panel.button(Button::Once));
+        desk.screen.panel().is_none().then_some(())
+    });
+    // Our own gateway has no agents.
+    wait_until("the answer", || desk.app.log().contains("the gateway refuses").then_some(()));
+    wait_until("a link that is taken", || (open("hello").code == Some(0)).then_some(()));
+    desk.screen.armed_panel();
+    desk.screen.key(&["Escape"]);
+    wait_until("the answer", || desk.app.log().contains("the person said no").then_some(()));
+    assert!(!desk.app.log().contains("key-of-nobody"), "no log has the query");
+}
+
+/// A75: under an open panel, what an agent has run can neither answer it nor change what the answer will mean.
+#[test]
+fn sec_a75_a_command_cannot_answer_the_panel() {
+    let desk = Desk::with(Some(json!({"version": 1, "defaults": {"security": "full", "ask": "off", "fence": "state"},
+        "agents": {"asked": {"security": "allowlist", "ask": "on-miss"}}})));
+    if !desk.app.log().contains("commands are fenced by: mount namespace") {
+        println!("sec_a75: left out, because nothing can be hidden here");
+        return;
+    }
+    let asked = desk.ask(&amended(&touch(&desk.scratch), &json!({"agentId": "asked"})));
+    let panel = desk.screen.armed_panel();
+    let (stored, state) = (desk.document(), desk.scratch.state());
+    let forged = desk.scratch.join("forged.json");
+    write_private(&forged, allowing_everything().to_string().as_bytes());
+    let program = desk.scratch.openclaw(&[]).get_program().to_str().unwrap().to_owned();
+    let cli = |words: &[&str]| {
+        let all = [&[&*program], words, &["--state-dir", text(&state)]].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let approvals = desk.scratch.approvals_path();
+    let copy = vec!["cp".to_owned(), text(&forged).to_owned(), text(&approvals).to_owned()];
+    for command in [
+        cli(&["app", "open", "openclaw://agent?message=x"]),
+        cli(&["app", "--ask", "none"]),
+        vec![program.clone(), "mac-debug".into(), "--state-dir".into(), text(&state).into(), "pause".into()],
+        vec!["sh".into(), "-c".into(), format!("$(echo) {}", copy.join(" "))],
+        copy,
+        vec!["cat".into(), text(&approvals).to_owned()],
+    ] {
+        let ran = desk.exec.request(&json!({"command": command, "timeoutMs": 10_000})).ran().clone();
+        assert_eq!(ran["success"], false, "{command:?}: {ran}");
+        assert!(!ran.to_string().contains(&desk.exec.token), "{command:?}");
+        assert!(!asked.is_finished() && desk.document() == stored, "{command:?}");
+        assert_eq!(desk.screen.panel().map(|now| now.id).as_ref(), Some(&panel.id), "{command:?}");
+    }
+    assert_eq!(desk.waiting(), 1);
+    desk.deny(asked);
+    stays_absent(&desk.scratch.canary());
+}
+
+/// A161: odd questions, each shown whole and by itself, in the order in which they came; some go before their turn.
+#[test]
+fn sec_a161_odd_questions_are_shown_one_by_one() {
+    let mut desk = Desk::new();
+    let odd = [
+        json!(["", "", ""]),
+        json!(["x".repeat(20_000)]),
+        json!(["👩‍👩‍👧‍👦🏳️‍🌈", "\u{202e}desrever", "e\u{301}\u{301}\u{301}"]),
+        json!(["a\nb", "\u{1b}[2J", "\t"]),
+        json!(["--", "-n", "$(id)", "`id`"]),
+        json!(["\u{ffff}", "\u{10ffff}", "%@ %n %s"]),
+    ];
+    let streams: Vec<_> = (0..)
+        .zip(odd.iter().chain(&odd))
+        .map(|(at, words)| {
+            let command =
+                [&[json!(program("echo")), json!(format!("question-{at:02}"))], &words.as_array().unwrap()[..]];
+            let stream = desk.ask_and_leave(&json!({"command": command.concat(), "rawCommand": null, "cwd": null,
+                "env": null, "agentId": null, "sessionKey": null, "timeoutMs": null, "someday": {"nested": [1]}}));
+            wait_until("a place in the queue", || (desk.waiting() == at + 1).then_some(()));
+            stream
+        })
+        .collect();
+    let mut last = String::new();
+    for (at, stream) in streams.into_iter().enumerate() {
+        // Some askers are gone before anybody looks.
+        if at % 4 == 1 {
+            continue;
+        }
+        wait_until("the next panel", || desk.screen.panel().filter(|panel| panel.id != last));
+        let panel = desk.screen.armed_panel();
+        desk.screen.copied(&panel, &format!("question-{at:02}"));
+        assert!(desk.app.is_alive());
+        if at % 2 == 0 {
+            desk.screen.key(&["Escape"]);
+        }
+        drop(stream);
+        last = panel.id;
+    }
+    desk.screen.wait_for_no_panel();
+    desk.answered(&uname(), Button::Once).ran();
 }
 
 /// A70: asked, and no is no.

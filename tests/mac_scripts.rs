@@ -503,11 +503,19 @@ fn make_restart_and_uninstall() {
     let bin = mac.home(".local/bin");
     fs::create_dir_all(&bin).unwrap();
     write_program(&bin.join("openclaw"), "#!/bin/sh\n");
+    let share = mac.home(".local/share");
+    let [ours, others] = [
+        ["man/man1/openclaw.1", "man/man1/openclaw-mac-debug.1", "zsh/site-functions/_openclaw"],
+        ["man/man1/openclawed.1", "man/man1/other.1", "zsh/site-functions/_other"],
+    ]
+    .map(|names| names.map(|name| share.join(name)));
+    for file in ours.iter().chain(&others) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    }
     make(&["uninstall"]);
-    in_order(
-        &mac.calls(),
-        &["openclaw [app] [uninstall]", "openclaw [gateway] [uninstall]", "openclaw [node] [uninstall]"],
-    );
+    in_order(&mac.calls(), &["openclaw [app] [uninstall] [--all]"]);
+    assert!(!ours.iter().any(|file| file.exists()) && others.iter().all(|file| file.exists()));
     assert!(!bin.join("openclaw").exists() && !mac.checkout("dist/OpenClaw.app").exists());
     assert!(mac.home(".openclaw").exists(), "the state stays");
     works(&mac.run("uninstall.sh", &[]));

@@ -14,7 +14,6 @@ use support::{Answer, Client, Connect, Device, Gateway, Process, Surface, wait_u
 use support_exec::*;
 
 const ADMIN: &[&str] = &["operator.admin", "operator.read", "operator.write", "operator.pairing"];
-const QUESTION: &str = "openclaw: allow this command?";
 
 /// An operator of the app's own gateway, over its Unix socket.
 fn operator(scratch: &Scratch, scopes: &[&str]) -> Client {
@@ -192,10 +191,10 @@ fn sec_h15_the_person_decides_about_a_loosening_edit() {
     let scratch = Scratch::new();
     scratch.approvals(&document());
     let mut terminal = app_on_terminal(&scratch);
-    for (typed, expected) in [("deny\n", "allowlist"), ("once\n", "full")] {
+    for (typed, expected) in [("cancel\n", "allowlist"), ("change\n", "full")] {
         let mut owner = Owner::of(&scratch);
         let setting = thread::spawn(move || owner.edit(|file| file["defaults"]["security"] = json!("full")));
-        terminal.expect(QUESTION);
+        terminal.expect("make this change?");
         terminal.expect("would from now on be allowed: everybody: security allowlist becomes full");
         terminal.expect("then Return");
         terminal.type_text(typed);

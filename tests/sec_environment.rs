@@ -353,6 +353,7 @@ fn sec_a104_the_files_of_a_workspace_are_not_opened() {
         &["gateway", "run", "--no-tcp"],
         &["app", "--ask", "none", "--no-tcp"],
         &["node", "run", "--url", "ws://127.0.0.1:1"],
+        &["bridge", "status"],
     ] {
         let mut traced = Command::new("strace");
         let ours = scratch.openclaw(arguments);

@@ -52,7 +52,8 @@ fn consider(address: String, person: &Arc<dyn Person>, open: Open, turn: &Arc<Mu
 
 fn follow(address: String, person: &dyn Person, open: Open) -> Result<String, String> {
     let never = Wake::new().map_err(|error| error.to_string())?;
-    let question = Question::plain(Kind::Page, address, "a page in the canvas, which an agent may have written");
+    let question =
+        Question::of(Kind::Page, address, "a page in the canvas, which an agent may have written".to_owned());
     match person.ask(&question, &never) {
         Answer::Decided(Decision::AllowOnce) => {
             open(&question.command).map(|()| "was opened; the person said so".to_owned())

@@ -161,9 +161,13 @@ pub fn ask(state: &StateDir, request: &Value) -> Result<Value, String> {
         return Err(broken(&"it is another user's program that serves there; nothing was sent"));
     }
     let (stream, deadline) = (Stream::unix(stream), Instant::now() + limits::EXEC_ANSWER_DEADLINE);
-    stream.write_until(format!("{request}\n").as_bytes(), deadline).map_err(|error| broken(&error))?;
+    let unserved = || "the app runs and does not serve this program; the app's log says why".to_owned();
+    stream.write_until(format!("{request}\n").as_bytes(), deadline).map_err(|_| unserved())?;
     let mut reader = LineReader::new(&stream, limits::EXEC_ANSWER_BYTES);
-    let line = reader.next_line(deadline).map_err(|error| broken(&error))?;
+    let line = reader.next_line(deadline).map_err(|error| match error {
+        LineError::Ended(_) | LineError::Io(_) => unserved(),
+        error => broken(&error),
+    })?;
     let answer: Value = serde_json::from_slice(&line).map_err(|error| broken(&error))?;
     if answer.get("ok") == Some(&Value::Bool(true)) {
         return Ok(answer);

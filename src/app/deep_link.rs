@@ -160,14 +160,11 @@ impl AgentLink {
         });
         let notes = [said("thinking", &self.thinking), delivery].into_iter().flatten();
         let timeout = self.timeout_seconds.map(|seconds| format!("stopped after {seconds} s"));
+        let requester = "a link that was opened on this machine, perhaps by a web page".to_owned();
         Question {
             session: self.session_key.clone(),
             notes: notes.chain(timeout).collect(),
-            ..Question::plain(
-                Kind::Link,
-                self.message.clone(),
-                "a link that was opened on this machine, perhaps by a web page",
-            )
+            ..Question::of(Kind::Link, self.message.clone(), requester)
         }
     }
 

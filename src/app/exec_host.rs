@@ -134,10 +134,10 @@ impl Server {
         // Also to a client that wanted to run something: exec b.2.
         let refuse = || send(stream, &decision_line(&random::uuid(), Decision::Deny));
         // Before anything is read (A110).
-        let Some(requester) = self.services.peers.admit(NAME, stream) else { return refuse() };
+        let Some(peer) = self.services.peers.admit(NAME, stream) else { return refuse() };
         let Some(line) = read_request(stream) else { return };
         // Whoever wrote the line must be whoever was admitted. Source: spec mac-app (7.3)
-        if self.services.peers.admit(NAME, stream).as_ref() != Some(&requester) {
+        if self.services.peers.admit(NAME, stream).as_ref() != Some(&peer) {
             return refuse();
         }
         match parse_line(&line) {
@@ -146,11 +146,11 @@ impl Server {
                 send(stream, &Reply::unproven(id, invalid(message, reason)).line());
             }
             Ok(Request::Exec(envelope)) => {
-                let reply = self.exec(stream, connection, envelope, &requester);
+                let reply = self.exec(stream, connection, envelope, &peer.requester);
                 send(stream, &reply.line());
             }
             Ok(Request::Prompt(prompt)) => {
-                if let Some(decision) = self.prompt(stream, connection, &prompt, &requester) {
+                if let Some(decision) = self.prompt(stream, connection, &prompt, &peer.requester) {
                     send(stream, &decision_line(&prompt.id, decision));
                 }
             }

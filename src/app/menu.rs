@@ -11,7 +11,7 @@ use crate::limits;
 use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
-use crate::service::{Role, Services, log_file};
+use crate::service::{Role, Service, Services, log_file};
 use crate::state::switches::{self, Switch};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
@@ -29,6 +29,8 @@ pub struct Sources {
     pub person: Arc<dyn Person>,
     /// The nodes of the gateway, in words.
     pub nodes: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What "Launch at Login" switches.
+    pub at_login: Option<Service>,
 }
 
 /// Keeps `menu` as things are, and carries out what is chosen, until the process ends.
@@ -86,18 +88,20 @@ impl Sources {
             nodes: if node.connected { (self.nodes)() } else { Vec::new() },
             permissions,
             switches: Switch::ALL.map(|switch| (switch, given.is_on(switch))).to_vec(),
-            is_service: self.has_service(Role::App),
+            is_at_login: self.has_service(Role::App),
+            can_set_at_login: self.at_login.is_some(),
             can_restart_gateway: self.has_service(Role::Gateway),
             log: log_file(state, Role::App).to_string_lossy().into_owned(),
         }
     }
 
-    fn services(&self) -> Option<Services> {
-        std::env::home_dir().map(|home| Services::of(&home, self.controls.state.clone()))
+    fn services(&self) -> Result<Services, &'static str> {
+        let home = std::env::home_dir().ok_or("HOME is not set")?;
+        Ok(Services::of(&home, self.controls.state.clone()))
     }
 
     fn has_service(&self, role: Role) -> bool {
-        self.services().is_some_and(|services| services.is_installed(role))
+        self.services().is_ok_and(|services| services.is_installed(role))
     }
 
     /// What may wait for somebody gets a thread of its own: the menu goes on.
@@ -136,10 +140,11 @@ impl Sources {
             }
             MenuAction::OpenSettings(capability) => open(&capability.settings_url()),
             MenuAction::ShowLog => open(&log_file(state, Role::App).to_string_lossy()),
-            MenuAction::RestartGateway => {
-                let services = self.services().ok_or("HOME is not set")?;
-                services.restart(Role::Gateway).map_err(|error| error.to_string())
+            MenuAction::SetAtLogin(is_on) => {
+                let service = self.at_login.clone().ok_or("say `openclaw app install`")?;
+                self.services()?.set_at_login(service, is_on).map_err(|error| error.to_string())
             }
+            MenuAction::RestartGateway => self.services()?.restart(Role::Gateway).map_err(|error| error.to_string()),
             MenuAction::Quit => {
                 Termination::request();
                 Ok(())
@@ -171,7 +176,7 @@ impl Sources {
 
     fn is_confirmed(&self, meaning: &str) -> Result<bool, String> {
         let cancel = Wake::new().map_err(|error| error.to_string())?;
-        let question = Question::plain(Kind::Change, meaning.to_owned(), "the menu of this app");
+        let question = Question::of(Kind::Change, meaning.to_owned(), "the menu of this app".to_owned());
         match self.person.ask(&question, &cancel) {
             Answer::Decided(Decision::AllowOnce) => Ok(true),
             Answer::Nobody(why) => Err(why),

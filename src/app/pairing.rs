@@ -86,7 +86,7 @@ impl Request {
 
     fn question(&self, gateway: &str) -> Question {
         let requester = format!("the gateway at {gateway}");
-        Question { notes: self.facts.clone(), ..Question::plain(Kind::Pairing, self.who.clone(), &requester) }
+        Question { notes: self.facts.clone(), ..Question::of(Kind::Pairing, self.who.clone(), requester) }
     }
 }
 

@@ -5,11 +5,9 @@
 //! nobody else is served, and nobody at all by a build that is not signed. Source: spec mac-app (7.3)
 
 use crate::log;
-use crate::sys::socket;
-use crate::transport::code_identity::{self, Standing};
+use crate::transport::code_identity::{self, Process, Standing};
 use crate::transport::connections::is_own_user;
 use crate::transport::stream::Stream;
-use std::os::fd::AsFd;
 
 /// The rule, for all sockets of one app.
 pub struct Peers {
@@ -19,28 +17,34 @@ pub struct Peers {
     pub standing: Box<dyn Fn(&Stream) -> Standing + Send + Sync>,
 }
 
+/// Whoever is served on a socket.
+#[derive(PartialEq)]
+pub struct Peer {
+    process: Option<Process>,
+    /// Who that is, in words for the person.
+    pub requester: String,
+}
+
 impl Peers {
     /// The rule of this machine's owner.
     pub fn new(requires_own_team: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { requires_own_team: Box::new(requires_own_team), standing: Box::new(code_identity::standing) }
     }
 
-    /// Who is connected to the `name` socket, in words for the person; none for whoever is not served, or when the system
-    /// does not say (A110). Asked before anything is read, and again after: it must be the same.
-    pub fn admit(&self, name: &str, stream: &Stream) -> Option<String> {
+    /// Who is connected to the `name` socket; none for whoever is not served, or when the system does not say (A110).
+    /// Asked before anything is read, and again after: it must be the same.
+    pub fn admit(&self, name: &str, stream: &Stream) -> Option<Peer> {
         if !is_own_user(name, stream) {
             return None;
         }
-        let pid = socket::peer_pid(stream.as_fd()).ok();
-        if pid == Some(std::process::id()) {
-            return Some("this app's own node".to_owned());
+        let process = Process::of_peer(stream).ok();
+        if process.is_some_and(|process| process.pid == std::process::id()) {
+            return Some(Peer { process, requester: "this app's own node".to_owned() });
         }
-        let process = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+        let who = process.map_or_else(|| "a process".to_owned(), |process| format!("process {}", process.pid));
         let served = judge((self.standing)(stream), (self.requires_own_team)());
-        served
-            .inspect_err(|why| log!("app", "{process} was not served on the {name} socket: {why}"))
-            .ok()
-            .map(|note| format!("{process} of this user, through the {name} socket{note}"))
+        let note = served.inspect_err(|why| log!("app", "{who} was not served on the {name} socket: {why}")).ok()?;
+        Some(Peer { process, requester: format!("{who} of this user, through the {name} socket{note}") })
     }
 }
 

@@ -27,6 +27,7 @@ use crate::node::policy_edits::PolicyEditor;
 use crate::node::{self, AbilityHost, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::notify::NOTIFY;
+use crate::service::Service;
 use crate::state::approvals::ApprovalsDocument;
 use crate::state::config::{Config, GatewayMode, SecretOrigin, SharedSecret};
 use crate::state::device_tokens::DeviceTokens;
@@ -86,6 +87,8 @@ pub struct AppOptions {
     pub remote: Option<(Endpoint, CredentialSource)>,
     /// Show what waits for approval at the gateway too, if there is somebody to show it to.
     pub gateway_approvals: bool,
+    /// This app as a service that starts at each login, if it can be one as it was started.
+    pub at_login: Option<Service>,
 }
 
 /// Why the app did not start.
@@ -148,7 +151,7 @@ impl Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals } = options;
+    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
     let approvals = Arc::new(ApprovalsDocument::new(&state));
@@ -178,7 +181,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
         .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
     if let Some(menu) = menu {
         let gateway = gateway.as_ref().map(|(gateway, _)| gateway);
-        show_menu(menu, gateway, &host).map_err(SupervisorError::System)?;
+        show_menu(menu, gateway, &host, at_login).map_err(SupervisorError::System)?;
     }
     let local = match gateway {
         Some((gateway, source)) => {
@@ -216,13 +219,18 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
 }
 
 /// A menu for the owner.
-fn show_menu(menu: Arc<dyn Menu>, gateway: Option<&Attached>, host: &AppHost) -> io::Result<()> {
+fn show_menu(
+    menu: Arc<dyn Menu>,
+    gateway: Option<&Attached>,
+    host: &AppHost,
+    at_login: Option<Service>,
+) -> io::Result<()> {
     let nodes: Box<dyn Fn() -> Vec<String> + Send + Sync> = match gateway {
         Some(Attached::Ours(gateway)) => Box::new(gateway.nodes()),
         _ => Box::new(|| vec![process::host_name()]),
     };
     let (controls, person) = (Arc::clone(host.controls()), Arc::clone(host.person()));
-    menu::start(menu, Sources { switches: switches::Switches::new(&controls.state), controls, person, nodes })
+    menu::start(menu, Sources { switches: switches::Switches::new(&controls.state), controls, person, nodes, at_login })
 }
 
 /// The socket's token, read again at each use: a changed document holds from the next request on.

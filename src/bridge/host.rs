@@ -9,14 +9,13 @@ use crate::log;
 use crate::protocol::peekaboo::coding::decode;
 use crate::protocol::peekaboo::types::{ErrorCode, Failure, Handshake, HostKind, Version};
 use crate::protocol::peekaboo::{Operation, Permission, Request, Response, VERSION};
-use crate::sys::{socket, worker};
-use crate::transport::code_identity::{CodeIdentity, Unidentified};
+use crate::sys::worker;
+use crate::transport::code_identity::{CodeIdentity, Process, Unidentified};
 use crate::transport::connections::{Connection, Connections, Listening, is_own_user};
 use crate::transport::lease::SocketLease;
 use crate::transport::stream::Stream;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,7 +100,7 @@ struct Host {
 /// request was read (A126).
 #[derive(PartialEq)]
 struct Caller {
-    pid: u32,
+    process: Process,
     signed: Option<CodeIdentity>,
 }
 
@@ -145,10 +144,11 @@ impl Host {
         if !is_own_user(NAME, stream) {
             return Err("it is another user's program".to_owned());
         }
-        let pid = socket::peer_pid(stream.as_fd()).map_err(|error| error.to_string())?;
+        let process = Process::of_peer(stream).map_err(|error| error.to_string())?;
+        let pid = process.pid;
         match (self.options.identify)(stream) {
-            Ok(signed) if self.options.signers.include(&signed) => Ok(Caller { pid, signed: Some(signed) }),
-            _ if self.options.lets_unsigned_in => Ok(Caller { pid, signed: None }),
+            Ok(signed) if self.options.signers.include(&signed) => Ok(Caller { process, signed: Some(signed) }),
+            _ if self.options.lets_unsigned_in => Ok(Caller { process, signed: None }),
             Ok(signed) => Err(format!("process {pid} is {} of team {}", signed.identifier, signed.team)),
             Err(error) => Err(format!("process {pid}: {error}")),
         }
@@ -196,7 +196,7 @@ impl Host {
         let request: Request = match decode(bytes) {
             Ok(request) => request,
             Err(error) => {
-                log!("bridge", "process {}: a request could not be read: {error}", caller.pid);
+                log!("bridge", "process {}: a request could not be read: {error}", caller.process.pid);
                 return Response::Error(failure(ErrorCode::DecodingFailed, "the request could not be read"));
             }
         };
@@ -204,7 +204,7 @@ impl Host {
             None => self.handshake(&request, caller),
             Some(operation) => {
                 if operation.permission().is_some() {
-                    log!("bridge", "process {} asks for {operation}", caller.pid);
+                    log!("bridge", "process {} asks for {operation}", caller.process.pid);
                 }
                 self.perform(operation, request, bytes.len(), connection).unwrap_or_else(Response::Error)
             }

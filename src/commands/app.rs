@@ -11,7 +11,7 @@ use crate::client::{Endpoint, Tunnel};
 use crate::desktop::bundle::{self, Bundle};
 use crate::desktop::{Backend, appkit};
 use crate::limits;
-use crate::service::{Role, Verb, log_file, output_file};
+use crate::service::{Role, Service, Verb, log_file, output_file};
 use crate::state::config::Config;
 use crate::state::{Environment, InstanceLock, StateDir, StateError};
 use crate::sys::process;
@@ -25,7 +25,7 @@ use std::time::Instant;
 
 /// Run the app: it asks you before anything runs, and runs it. In local mode it runs the gateway and
 /// this machine's node too; with --ssh its node joins a gateway elsewhere. A second start says so and exits 0.
-#[derive(FromArgs, ArgsInfo)]
+#[derive(Clone, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "app", example = "openclaw app --ask terminal\nopenclaw app install")]
 pub struct Flags {
     /// run (may be left out), open LINK (an openclaw:// link, about which the running app asks you), or what to do with
@@ -167,6 +167,14 @@ fn keep(
     Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
 }
 
+/// This app as a service, for its menu; none where only `install` can say what is to be kept.
+fn at_login(flags: &Flags, state: &StateDir, environment: &Environment) -> Option<Service> {
+    let keep_flags = |state: &_, environment: &_, kept: &mut _| keep(flags.clone(), state, environment, kept);
+    // A token that came with this start alone is in no file.
+    let is_whole = flags.stored_token || environment.gateway_token.is_none();
+    service::describe(Role::App, state, environment, keep_flags).ok().filter(|_| is_whole)
+}
+
 /// On a Mac, an app outside of a bundle is somebody else to the system: it would get no permission, or another
 /// program's. Source: spec mac-app §1.1.
 fn check_bundle(is_macos: bool, ask: Option<Ask>, is_in_bundle: bool) -> Result<(), &'static str> {
@@ -175,6 +183,15 @@ fn check_bundle(is_macos: bool, ask: Option<Ask>, is_in_bundle: bool) -> Result<
                     OpenClaw.app, or say --ask terminal, operator or none to run without a screen");
     }
     Ok(())
+}
+
+/// The process that runs as our application already, which the lock of another state directory does not show: there is
+/// one that asks, and that holds the permissions. Source: spec mac-app §1.3.
+fn another_instance() -> Option<u32> {
+    let bundle = Bundle::of_this_process().filter(|_| cfg!(target_os = "macos"))?;
+    // What has just ended may still be listed.
+    let is_another = |pid: &u32| *pid != std::process::id() && process::name_of(*pid).is_some();
+    appkit::instances(&bundle.identifier).into_iter().find(is_another)
 }
 
 /// The gateway elsewhere that the flags or the settings name. What is wrong with the settings ends no app: it still
@@ -213,6 +230,10 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
         }
         Err(error) => return Err(error.into()),
     };
+    if let Some(pid) = another_instance() {
+        crate::log!("app", "already running (pid {pid}), with another state directory; nothing to do");
+        return Ok(());
+    }
     let signals = Termination::install()?;
     if std::env::current_exe().is_ok_and(|program| bundle::is_translocated(&program)) {
         crate::log!("app", "{}", bundle::TRANSLOCATED);
@@ -224,8 +245,11 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let remote = elsewhere(&flags, &config)?.map(|place| (place, remote_credential_source(&state, &environment)));
     let ask = flags.ask.unwrap_or_else(|| Ask::Desktop(Backend::usual()));
     let gateway_approvals = !flags.no_gateway_approvals;
-    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, attach_only, remote, gateway_approvals };
-    if ask == Ask::Desktop(Backend::Panel) {
+    let has_menu = ask == Ask::Desktop(Backend::Panel);
+    let at_login = has_menu.then(|| at_login(&flags, &state, &environment)).flatten();
+    let tcp = !flags.no_tcp;
+    let options = AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login };
+    if has_menu {
         let links = options.state.clone();
         let run = on_screen(move || supervisor::run(options, lock, &signals), links);
         return run

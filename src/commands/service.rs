@@ -80,10 +80,8 @@ fn done(
     let services = Services::of(home.ok_or("HOME is not set to an absolute path")?, state.clone());
     match verb {
         Verb::Install => {
-            let mut kept = Kept(vec![role.word().into(), "run".into()]);
-            kept.option("--state-dir", environment.state_dir.is_some().then(|| state.root()));
-            keep(&state, &environment, &mut kept)?;
-            install(&services, role, kept, &state, &environment)?;
+            let service = describe(role, &state, &environment, keep)?;
+            services.install(service, environment.gateway_token.as_ref())?;
         }
         Verb::Start => services.start(role)?,
         Verb::Stop => services.stop(role)?,
@@ -99,7 +97,16 @@ fn done(
     if json { Ok(format!("{}\n", serde_json::to_string_pretty(&status)?)) } else { Ok(sentence(&status)) }
 }
 
-fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, environment: &Environment) -> Outcome<()> {
+/// What the service is to be; `keep` as for [`carry_out`].
+pub(super) fn describe(
+    role: Role,
+    state: &StateDir,
+    environment: &Environment,
+    keep: impl FnOnce(&StateDir, &Environment, &mut Kept) -> Outcome<()>,
+) -> Outcome<Service> {
+    let mut kept = Kept(vec![role.word().into(), "run".into()]);
+    kept.option("--state-dir", environment.state_dir.is_some().then(|| state.root()));
+    keep(state, environment, &mut kept)?;
     if environment.gateway_password.is_some() {
         return Err("OPENCLAW_GATEWAY_PASSWORD is not kept for a service; unset it and write gateway.auth.password into openclaw.json (for --ssh: set OPENCLAW_GATEWAY_TOKEN)".into());
     }
@@ -115,16 +122,9 @@ fn install(services: &Services, role: Role, kept: Kept, state: &StateDir, enviro
         return Err(format!("{} is gone; start the program that is there now", program.display()).into());
     }
     let config = environment.config_path.is_some().then(|| ("OPENCLAW_CONFIG_PATH", state.config().into()));
-    let environment_kept = config.into_iter().collect();
-    let service = Service {
-        role,
-        program,
-        arguments: kept.0,
-        environment: environment_kept,
-        search_path: Host::of_this_process(None).search_path_text(),
-        state: state.clone(),
-    };
-    Ok(services.install(service, environment.gateway_token.as_ref())?)
+    let environment = config.into_iter().collect();
+    let search_path = Host::of_this_process(None).search_path_text();
+    Ok(Service { role, program, arguments: kept.0, environment, search_path, state: state.clone() })
 }
 
 /// The status for a person.

@@ -19,7 +19,8 @@ pub use openclaw_macos::appkit::application::NoScreen;
 use openclaw_macos::appkit::application::{self, Hooks, uptime};
 use openclaw_macos::appkit::panel::{Happening, Panel, Press, Sheet};
 use openclaw_macos::appkit::session::{self, Change};
-use openclaw_macos::{MainThread, Missing, When, appkit, on_main};
+use openclaw_macos::screen::{self, Session};
+use openclaw_macos::{MainThread, Missing, When, appkit, on_main, workspace};
 use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -40,7 +41,12 @@ pub fn check() -> Result<(), NoScreen> {
 /// # Errors
 /// Nothing here opens it.
 pub fn open(target: &str) -> Result<(), Missing> {
-    openclaw_macos::workspace::open(target)
+    workspace::open(target)
+}
+
+/// The processes that run as the application with this bundle id.
+pub fn instances(bundle_id: &str) -> Vec<u32> {
+    workspace::of_bundle_id(bundle_id).into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect()
 }
 
 /// Gives this thread, which must be the main one, to the screen. `work` runs on another thread once windows can be shown;
@@ -58,17 +64,7 @@ pub fn run(
         return Err(NoScreen::Session("a screen needs the main thread".to_owned()));
     };
     let launched = move |main: MainThread| {
-        let told = |change| match change {
-            Change::Locked => presence().left(Away::Locked),
-            Change::Unlocked => presence().returned(Away::Locked),
-            Change::SwitchedOut => presence().left(Away::SwitchedOut),
-            Change::SwitchedIn => presence().returned(Away::SwitchedOut),
-        };
-        if let Err(missing) = session::observe(main, told)
-            && cfg!(target_os = "macos")
-        {
-            log!("app", "a locked screen will not be noticed: {missing}");
-        }
+        watch_screen(main);
         let work = move || {
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(1);
             application::leave(code.into());
@@ -79,6 +75,27 @@ pub fn run(
         }
     };
     application::run(main, Hooks { launched: Box::new(launched), quit: Box::new(quit), opened: Box::new(opened) })
+}
+
+/// From now on it is known whether anybody sees the screen.
+fn watch_screen(main: MainThread) {
+    let told = |change| match change {
+        Change::Locked => presence().left(Away::Locked),
+        Change::Unlocked => presence().returned(Away::Locked),
+        Change::SwitchedOut => presence().left(Away::SwitchedOut),
+        Change::SwitchedIn => presence().returned(Away::SwitchedOut),
+    };
+    if let Err(missing) = session::observe(main, told)
+        && cfg!(target_os = "macos")
+    {
+        log!("app", "a locked screen will not be noticed: {missing}");
+    }
+    // Only after that: news of what changes meanwhile waits for this thread.
+    match screen::session() {
+        Session::Locked => presence().left(Away::Locked),
+        Session::Away => presence().left(Away::SwitchedOut),
+        Session::Active | Session::None => {}
+    }
 }
 
 /// Whether anybody sees the screen.

@@ -40,8 +40,10 @@ pub struct MenuState {
     pub permissions: Vec<Permission>,
     /// What the owner has switched on.
     pub switches: Vec<(Switch, bool)>,
-    /// The app is a service of this login.
-    pub is_service: bool,
+    /// The app starts at each login.
+    pub is_at_login: bool,
+    /// That can be switched here.
+    pub can_set_at_login: bool,
     /// The gateway is one of its own.
     pub can_restart_gateway: bool,
     /// Where the log is.
@@ -110,6 +112,8 @@ pub enum MenuAction {
     RequestPermission(Capability),
     /// Open the system's settings for it.
     OpenSettings(Capability),
+    /// Start at each login, or not any more.
+    SetAtLogin(bool),
     /// Start the gateway's service again.
     RestartGateway,
     /// Show the log.
@@ -166,9 +170,11 @@ impl MenuState {
             .map(|(switch, on)| table.check(switch.title(), *on, MenuAction::SetSwitch(*switch, !on)));
         let switches: Vec<Item> = switches.collect();
         items.push(group("Capabilities", switches));
-        // Not switched here: taking the service away would end the app in whose menu this stands.
-        let (login, verb) = if self.is_service { ("on", "uninstall") } else { ("off", "install") };
-        items.push(says(&format!("Launch at Login: {login} (openclaw app {verb})")));
+        items.push(if self.can_set_at_login {
+            table.check("Launch at Login", self.is_at_login, MenuAction::SetAtLogin(!self.is_at_login))
+        } else {
+            Item { is_checked: self.is_at_login, ..says("Launch at Login (openclaw app install)") }
+        });
         if self.can_restart_gateway {
             items.push(table.choice("Restart Gateway", MenuAction::RestartGateway));
         }
@@ -239,7 +245,13 @@ mod tests {
         assert_eq!(chosen(&items, &["Nodes", "this Mac: connected"]).tag, 0);
         let marks = ExecMode::ALL.map(|mode| chosen(&items, &["Commands", mode.title()]).is_checked);
         assert_eq!(marks, [false, true, false]);
+        let at_login = MenuState { can_set_at_login: true, is_at_login: true, ..state };
+        let (items, actions) = at_login.items();
+        let login = chosen(&items, &["Launch at Login"]);
+        assert!(login.is_checked);
+        assert_eq!(actions[usize::try_from(login.tag).unwrap() - 1], MenuAction::SetAtLogin(false));
         let (items, _) = MenuState { is_paused: true, ..MenuState::default() }.items();
+        assert_eq!(chosen(&items, &["Launch at Login (openclaw app install)"]).tag, 0);
         assert_eq!(chosen(&items, &["Questions Waiting (0)"]).tag, 0);
         assert!(chosen(&items, &["Pause Everything"]).is_checked);
     }

@@ -30,9 +30,9 @@ const NO_SHELL: &str = "no shell; what is started stands below";
 /// What a question is about: how it is put, and what its answers are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A command, or an edit of what may run.
+    /// A command.
     Command,
-    /// A change of how strict this machine is, by its owner; `command` says what it means.
+    /// A change of how strict this machine is, by its owner or an edit from outside; `command` says what it means.
     Change,
     /// A message to an agent that a link asks for; the question's `command` is the message. Source: spec mac-app (3.6).
     Link,
@@ -76,20 +76,20 @@ pub struct Question {
 }
 
 impl Question {
-    /// One that is no command's: a sentence or text, and through which way it came.
-    pub fn plain(kind: Kind, text: String, requester: &str) -> Self {
+    /// One about something else than a command; it is answered once, within the usual time.
+    pub fn of(kind: Kind, subject: String, requester: String) -> Self {
         Self {
             kind,
             id: random::uuid(),
-            command: text,
+            command: subject,
             executable: String::new(),
             cwd: String::new(),
             env: Vec::new(),
             agent: None,
             session: None,
-            requester: requester.to_owned(),
+            requester,
             notes: Vec::new(),
-            allow_always: Err("it is done once".to_owned()),
+            allow_always: Err("it is answered once".to_owned()),
             spans: Vec::new(),
             unbound: None,
             deadline: Expiry::after(Now::read(), limits::PROMPT_DEADLINE),

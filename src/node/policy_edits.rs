@@ -2,7 +2,6 @@
 //! Source: spec exec e.7; cases A53, A142, A157, H15; DESIGN "Decisions and edits from outside".
 
 use crate::exec::approval::{Answer, Kind, Person, Question};
-use crate::identity::random;
 use crate::limits;
 use crate::protocol::node::NodeError;
 use crate::protocol::policy::{Decision, Refusal};
@@ -89,21 +88,11 @@ impl PolicyEditor {
 
     fn question(&self, edit: &Edit, caller: &Caller<'_>) -> Question {
         let patience = caller.patience.saturating_sub(limits::EDIT_ANSWER_MARGIN).min(limits::PROMPT_DEADLINE);
+        let subject = format!("allow more in the approvals document {}", self.document.path().display());
         Question {
-            kind: Kind::Command,
-            id: random::uuid(),
-            command: "(an edit of the approvals document)".to_owned(),
-            executable: "(nothing is run now)".to_owned(),
-            cwd: self.document.path().to_string_lossy().into_owned(),
-            env: Vec::new(),
-            agent: None,
-            session: None,
-            requester: caller.requester.to_owned(),
             notes: edit.loosened.iter().map(|what| format!("would from now on be allowed: {what}")).collect(),
-            allow_always: Err("an edit is made once".to_owned()),
-            spans: Vec::new(),
-            unbound: None,
             deadline: Expiry::after(Now::read(), patience),
+            ..Question::of(Kind::Change, subject, caller.requester.to_owned())
         }
     }
 }

@@ -83,8 +83,7 @@ impl Launchd {
 
     /// What `bootout` left behind may be in the way for a moment.
     fn load(&self, role: Role) -> Result<(), ServiceError> {
-        // launchd remembers a job as disabled even after its file is gone.
-        self.call(&["enable", &self.target(role)])?;
+        self.enroll(role)?;
         let (domain, file) = (Self::domain(), self.file(role));
         let arguments = ["bootstrap", &domain, plain(file.as_os_str())?];
         let deadline = Instant::now() + limits::LAUNCHD_WAIT;
@@ -240,6 +239,11 @@ impl Manager for Launchd {
 
     fn stop(&self, role: Role, before: State) -> Result<(), ServiceError> {
         if before.is_loaded { self.bootout(role) } else { Ok(()) }
+    }
+
+    /// launchd loads what lies in its folder at each login, and remembers a job as disabled even after its file is gone.
+    fn enroll(&self, role: Role) -> Result<(), ServiceError> {
+        self.call(&["enable", &self.target(role)]).map(drop)
     }
 
     fn let_go(&self, _role: Role) -> Result<(), ServiceError> {

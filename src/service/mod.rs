@@ -91,6 +91,7 @@ impl FromStr for Verb {
 }
 
 /// What `install` writes down.
+#[derive(Clone)]
 pub struct Service {
     /// Which one.
     pub role: Role,
@@ -214,6 +215,8 @@ trait Manager {
     fn start(&self, role: Role, before: State) -> Result<(), ServiceError>;
     fn restart(&self, role: Role, before: State) -> Result<(), ServiceError>;
     fn stop(&self, role: Role, before: State) -> Result<(), ServiceError>;
+    /// It starts by itself from the next login on; now nothing is started.
+    fn enroll(&self, role: Role) -> Result<(), ServiceError>;
     /// It starts by itself no more; called while its file is still there.
     fn let_go(&self, role: Role) -> Result<(), ServiceError>;
     /// Its file is gone.
@@ -241,10 +244,36 @@ impl Services {
     ///
     /// # Errors
     /// See [`ServiceError`]; without a manager nothing is written.
-    pub fn install(&self, mut service: Service, token: Option<&Secret>) -> Result<(), ServiceError> {
+    pub fn install(&self, service: Service, token: Option<&Secret>) -> Result<(), ServiceError> {
         let role = service.role;
         self.refuse_foreign(role)?;
         let before = self.manager.state(role)?;
+        let is_changed = self.write_down(service, token)?;
+        self.manager.take_up(role, before, is_changed)
+    }
+
+    /// Has the service start at each login from the next one on, or not any more. What runs goes on either way: it may
+    /// be the caller. Source: spec mac-app §1.4.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub fn set_at_login(&self, service: Service, is_on: bool) -> Result<(), ServiceError> {
+        let role = service.role;
+        if !self.refuse_foreign(role)? && !is_on {
+            return Ok(());
+        }
+        self.manager.state(role)?;
+        if is_on {
+            self.write_down(service, None)?;
+            return self.manager.enroll(role);
+        }
+        // Its token stays for what runs: after a crash it is started again.
+        self.remove_file(role)
+    }
+
+    /// True when its file or its token is other than before.
+    fn write_down(&self, mut service: Service, token: Option<&Secret>) -> Result<bool, ServiceError> {
+        let role = service.role;
         self.state.prepare()?;
         let (token_path, old_token_path) = (role.token(&self.state), role.token(&self.state_of(role)));
         let mut is_new_token = false;
@@ -263,7 +292,13 @@ impl Services {
         if let Some(old) = old_token_path.filter(|old| Some(old) != token_path.as_ref()) {
             remove(&old)?;
         }
-        self.manager.take_up(role, before, is_new_text || is_new_token)
+        Ok(is_new_text || is_new_token)
+    }
+
+    fn remove_file(&self, role: Role) -> Result<(), ServiceError> {
+        self.manager.let_go(role)?;
+        remove(&self.manager.file(role))?;
+        self.manager.forget()
     }
 
     /// Ends the service and removes its file and token; false when there was nothing.
@@ -281,9 +316,7 @@ impl Services {
             self.manager.stop(role, before)?;
         }
         if is_installed {
-            self.manager.let_go(role)?;
-            remove(&self.manager.file(role))?;
-            self.manager.forget()?;
+            self.remove_file(role)?;
         }
         token.map_or(Ok(()), |token| remove(&token))?;
         Ok(is_installed || before.is_loaded)

@@ -81,8 +81,7 @@ impl Manager for Systemd {
     }
 
     fn take_up(&self, role: Role, before: State, is_changed: bool) -> Result<(), ServiceError> {
-        self.call(&["daemon-reload"])?;
-        self.call(&["enable", self.name(role)])?;
+        self.enroll(role)?;
         if is_changed { self.restart(role, before) } else { self.start(role, before) }
     }
 
@@ -96,6 +95,11 @@ impl Manager for Systemd {
 
     fn stop(&self, role: Role, _before: State) -> Result<(), ServiceError> {
         self.call(&["stop", self.name(role)]).map(drop)
+    }
+
+    fn enroll(&self, role: Role) -> Result<(), ServiceError> {
+        self.forget()?;
+        self.call(&["enable", self.name(role)]).map(drop)
     }
 
     fn let_go(&self, role: Role) -> Result<(), ServiceError> {

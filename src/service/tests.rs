@@ -100,6 +100,19 @@ fn launchd(home: &Path) -> (Launchd, Rc<RefCell<FakeLaunchd>>) {
     (Launchd::new(home, Box::new(tool)), fake)
 }
 
+/// A systemd that runs everything; each order that it was given, without `show`.
+fn systemd(home: &Path) -> (Systemd, Rc<RefCell<Vec<String>>>) {
+    let orders = Rc::new(RefCell::new(Vec::new()));
+    let shared = Rc::clone(&orders);
+    let tool = move |arguments: &[&str]| {
+        if arguments[0] != "show" {
+            shared.borrow_mut().push(arguments.join(" "));
+        }
+        Ok(Answer { code: Some(0), text: "LoadState=loaded\nActiveState=active\nMainPID=7\n".to_owned() })
+    };
+    (Systemd::in_directory(home.join("units"), Box::new(tool)), orders)
+}
+
 fn orders(fake: &Rc<RefCell<FakeLaunchd>>) -> Vec<String> {
     std::mem::take(&mut fake.borrow_mut().orders)
 }
@@ -152,6 +165,38 @@ fn launchd_is_given_the_right_orders_in_the_right_order() {
     assert!(!scratch.state().service_token(DeviceOwner::NodeHost).exists());
 }
 
+/// mac-app 1.4: the menu's switch is for the logins to come; what runs now may be the app in whose menu it is.
+#[test]
+fn what_starts_at_login_is_switched_without_ending_or_starting_anything() {
+    let scratch = Scratch::new();
+    let (manager, fake) = launchd(&scratch.home);
+    let services = scratch.services(manager);
+    let (service, file) = (scratch.service(Role::App, &["app", "run"]), services.manager.file(Role::App));
+    for is_loaded in [false, true] {
+        fake.borrow_mut().is_loaded = is_loaded;
+        services.set_at_login(service.clone(), true).unwrap();
+        assert_eq!(orders(&fake), ["enable ai.openclaw.mac"]);
+        assert!(services.is_installed(Role::App) && services.refuse_foreign(Role::App).unwrap());
+        for _ in 0..2 {
+            services.set_at_login(service.clone(), false).unwrap();
+            assert_eq!((orders(&fake), file.exists()), (vec![], false));
+        }
+        assert_eq!(fake.borrow().is_loaded, is_loaded);
+    }
+    std::fs::write(&file, "somebody else's").unwrap();
+    for is_on in [true, false] {
+        let refused = services.set_at_login(service.clone(), is_on);
+        assert!(matches!(refused, Err(ServiceError::Foreign(_))));
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"somebody else's");
+    let (manager, asked) = systemd(&scratch.home);
+    let services = scratch.services(manager);
+    services.set_at_login(service.clone(), true).unwrap();
+    services.set_at_login(service, false).unwrap();
+    let expected = ["daemon-reload", "enable openclaw-app.service", "disable openclaw-app.service", "daemon-reload"];
+    assert_eq!((asked.take(), services.is_installed(Role::App)), (expected.map(str::to_owned).to_vec(), false));
+}
+
 #[test]
 fn a_refusal_of_launchd_is_told() {
     let scratch = Scratch::new();
@@ -201,16 +246,9 @@ fn a_gateway_has_no_token_of_a_service() {
 #[test]
 fn systemd_is_given_the_right_orders_in_the_right_order() {
     let scratch = Scratch::new();
-    let orders = Rc::new(RefCell::new(Vec::new()));
-    let shared = Rc::clone(&orders);
-    let tool = move |arguments: &[&str]| {
-        if arguments[0] != "show" {
-            shared.borrow_mut().push(arguments.join(" "));
-        }
-        Ok(Answer { code: Some(0), text: "LoadState=loaded\nActiveState=active\nMainPID=7\n".to_owned() })
-    };
+    let (manager, orders) = systemd(&scratch.home);
     let orders = || std::mem::take(&mut *orders.borrow_mut());
-    let services = scratch.services(Systemd::in_directory(scratch.home.join("units"), Box::new(tool)));
+    let services = scratch.services(manager);
     services.install(scratch.service(Role::App, &["app", "run"]), None).unwrap();
     assert_eq!(orders(), ["daemon-reload", "enable openclaw-app.service", "restart openclaw-app.service"]);
     services.install(scratch.service(Role::App, &["app", "run"]), None).unwrap();

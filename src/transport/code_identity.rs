@@ -23,6 +23,29 @@ pub struct CodeIdentity {
     pub identifier: String,
 }
 
+/// A program in a process: another one in the same process is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number; for words, since numbers come back.
+    pub pid: u32,
+    /// Where the kernel counts the programs of a process.
+    token: Option<AuditToken>,
+}
+
+impl Process {
+    /// What used the other end of `stream` last, now.
+    ///
+    /// # Errors
+    /// It has gone.
+    pub fn of_peer(stream: &Stream) -> io::Result<Self> {
+        let token = match socket::peer_token(stream.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            token => Some(token?),
+        };
+        Ok(Self { pid: socket::peer_pid(stream.as_fd())?, token })
+    }
+}
+
 /// Why it is not known who signed a peer. Each of them refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unidentified {
@@ -138,9 +161,8 @@ pub fn own() -> Result<&'static CodeIdentity, Unidentified> {
 /// See [`Unidentified`].
 pub fn of_peer(stream: &Stream) -> Result<CodeIdentity, Unidentified> {
     static KNOWN: Mutex<Known> = Mutex::new(Known(VecDeque::new()));
-    let token = || match socket::peer_token(stream.as_fd()) {
-        Ok(token) => Ok(token),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(Unidentified::NoSignatures),
+    let token = || match Process::of_peer(stream) {
+        Ok(process) => process.token.ok_or(Unidentified::NoSignatures),
         Err(_) => Err(Unidentified::Gone),
     };
     let before = token()?;
@@ -261,6 +283,15 @@ mod tests {
     }
 
     #[test]
+    fn sec_a126_another_program_of_the_same_process_is_another() {
+        let first = Process { pid: 7, token: Some([7; 32]) };
+        let mut next = [7; 32];
+        next[28] = 8;
+        assert_ne!(first, Process { token: Some(next), ..first });
+        assert_ne!(first, Process { token: None, ..first });
+    }
+
+    #[test]
     fn a_peer_is_ours_only_as_the_same_program_of_the_same_team() {
         let own = identity("ABCDE12345", "ai.openclaw.mac");
         assert_eq!(compare(&own, Ok(own.clone())), Standing::Ours);
@@ -298,5 +329,6 @@ mod tests {
         let one = Stream::unix(one);
         assert_eq!(of_peer(&one), Err(Unidentified::NoSignatures));
         assert_eq!((own(), standing(&one)), (Err(Unidentified::NoSignatures), Standing::Unknown));
+        assert_eq!(Process::of_peer(&one).unwrap(), Process { pid: std::process::id(), token: None });
     }
 }
