@@ -503,7 +503,9 @@ fn sec_a161_odd_questions_are_shown_one_by_one() {
         desk.screen.copied(&panel, &format!("question-{at:02}"));
         assert!(desk.app.is_alive());
         if at % 2 == 0 {
+            // Its answer is awaited: a key that is still under way when its panel goes is for the next one.
             desk.screen.key(&["Escape"]);
+            wait_until("its end", || desk.screen.panel().is_none_or(|now| now.id != panel.id).then_some(()));
         }
         drop(stream);
         last = panel.id;
