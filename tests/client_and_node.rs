@@ -335,6 +335,7 @@ fn options(script: &Script, policy: Arc<dyn PolicySource>, exec_host: ExecHost) 
         exec_host,
         policy_editor: None,
         abilities: None,
+        computer: None,
     }
 }
 

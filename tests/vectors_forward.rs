@@ -138,6 +138,7 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         exec_host,
         policy_editor: None,
         abilities: None,
+        computer: None,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);

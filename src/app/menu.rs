@@ -13,6 +13,7 @@ use crate::log;
 use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::service::{Role, Services, log_file};
+use crate::state::switches::{self, Switch};
 use crate::sys::clock::{Expiry, Now};
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
@@ -61,7 +62,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 impl Sources {
     fn look(&self) -> MenuState {
         let Controls { guards, queue, permissions, state, about, .. } = &*self.controls;
-        let mode = self.switches.mode();
+        let (mode, given) = (self.switches.mode(), switches::Switches::new(state));
         let (node, (mut lines, is_lost)) = (about.node.look(), connection(about));
         let stands = Capability::all().map(|capability| (capability, permissions.status(capability)));
         let permissions: Vec<Permission> = stands
@@ -72,8 +73,8 @@ impl Sources {
             let granted = permissions.iter().filter(|permission| permission.is_granted).count();
             lines.push(format!("Permissions: {granted} of {}", permissions.len()));
         }
-        let bridge = if state.bridge_socket().exists() { "on" } else { "off" };
-        lines.push(format!("Bridge: {bridge}"));
+        let bridge = about.bridge.look();
+        lines.push(format!("Bridge: {}", if bridge.starts_with("serving") { "on" } else { &bridge }));
         lines.extend(queue.away().map(|away| format!("Questions wait: {}", away.word())));
         lines.extend(mode.as_ref().err().map(|_| "Everything is denied: the approvals document is broken".to_owned()));
         MenuState {
@@ -86,6 +87,7 @@ impl Sources {
             grants: guards.grants.list().len(),
             nodes: if node.connected { (self.nodes)() } else { Vec::new() },
             permissions,
+            switches: Switch::ALL.map(|switch| (switch, given.is_on(switch))).to_vec(),
             is_service: self.has_service(Role::App),
             can_restart_gateway: self.has_service(Role::Gateway),
             log: log_file(state, Role::App).to_string_lossy().into_owned(),
@@ -125,6 +127,9 @@ impl Sources {
             }
             MenuAction::SetPaused(paused) => self.switches.set_paused(paused).map_err(|error| error.to_string()),
             MenuAction::SetMode(mode) => self.set_mode(mode),
+            MenuAction::SetSwitch(switch, on) => {
+                switches::Switches::new(state).set(switch, on).map_err(|error| error.to_string())
+            }
             MenuAction::EndGrants => {
                 guards.grants.revoke("all");
                 Ok(())

@@ -13,6 +13,7 @@
 //! | [`peers`] | who may speak on those sockets |
 //! | [`status`] | what the app tells of itself |
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
+//! | [`bridge_keeper`] | the bridge, as long as its owner wants it |
 //! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`switches`] | the menu's: how strict, and whether anything runs |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
@@ -20,6 +21,7 @@
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
 
 use crate::desktop::Desktop;
+use crate::desktop::automation::{self, Automation};
 use crate::desktop::notify::Notifications;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Guards, Person, Question};
@@ -45,6 +47,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub mod bridge_keeper;
 pub mod control;
 pub mod control_envelope;
 pub mod deep_link;
@@ -91,6 +94,7 @@ pub struct AppHost {
     controls: Arc<Controls>,
     person: Arc<dyn Person>,
     notifications: Arc<Notifications>,
+    automation: Arc<dyn Automation>,
 }
 
 impl AppHost {
@@ -142,7 +146,8 @@ impl AppHost {
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;
         let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
-        Ok(Self { exec_host, _control: control, controls, person, notifications })
+        let automation = automation::open();
+        Ok(Self { exec_host, _control: control, controls, person, notifications, automation })
     }
 
     /// The approval queue, for what else has to be asked here.
@@ -153,6 +158,11 @@ impl AppHost {
     /// What shows notifications here.
     pub fn notifications(&self) -> &Arc<Notifications> {
         &self.notifications
+    }
+
+    /// The desktop, for the bridge and for `computer.act`.
+    pub fn automation(&self) -> &Arc<dyn Automation> {
+        &self.automation
     }
 
     /// What there is to look at and to tighten, for the menu.

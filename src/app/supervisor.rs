@@ -1,6 +1,7 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::bridge_keeper::{BridgeKeeper, Wanted};
 use super::control::Controls;
 use super::gateway_approvals;
 use super::gateway_question::Here;
@@ -22,7 +23,7 @@ use crate::identity::secret::Secret;
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
-use crate::node::{self, NodeOptions, commands};
+use crate::node::{self, ComputerHost, Frames, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::notify::NOTIFY;
 use crate::state::approvals::ApprovalsDocument;
@@ -38,7 +39,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ pub struct AppOptions {
     pub remote: Option<(Endpoint, CredentialSource)>,
     /// Show what waits for approval at the gateway too, if there is somebody to show it to.
     pub gateway_approvals: bool,
+    /// Serve the bridge although its own switch is off.
+    pub bridge: bool,
 }
 
 /// Why the app did not start.
@@ -145,7 +148,7 @@ impl Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals } = options;
+    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, bridge } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
     let approvals = Arc::new(ApprovalsDocument::new(&state));
@@ -173,6 +176,11 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let _ = about
         .gateway
         .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
+    let Controls { guards, .. } = &**host.controls();
+    let wanted = Wanted { state: state.clone(), in_this_run: bridge };
+    let bridge =
+        BridgeKeeper::start(wanted, Arc::clone(host.automation()), Arc::clone(guards), Arc::clone(&about.bridge))
+            .map_err(SupervisorError::System)?;
     if let Some(menu) = menu {
         let gateway = gateway.as_ref().map(|(gateway, _)| gateway);
         show_menu(menu, gateway, &host).map_err(SupervisorError::System)?;
@@ -201,6 +209,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     crate::log!("app", "ready; commands are decided here, {}", state.exec_socket().display());
     signals.wait().map_err(SupervisorError::System)?;
     crate::log!("app", "stopping");
+    drop(bridge);
     // Prompts and commands first: what they answer still finds its way back.
     host.stop();
     if let Some(local) = local {
@@ -277,7 +286,7 @@ fn start_local(
         Box::new(move || source())
     };
     let approvals = &policy_editor.document;
-    let Controls { permissions, about, .. } = &**host.controls();
+    let Controls { permissions, about, queue, guards, .. } = &**host.controls();
     let mut surface = node::surface();
     if host.notifications().are_possible() {
         surface.commands.push(NOTIFY.to_owned());
@@ -298,6 +307,15 @@ fn start_local(
     let _ = about.route.set(Arc::clone(&route));
     let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
+    let seeing = Arc::clone(queue);
+    let computer = ComputerHost {
+        automation: Arc::clone(host.automation()),
+        frames: Arc::new(Frames::new(Arc::clone(host.automation()))),
+        state: state.clone(),
+        away: Box::new(move || seeing.away().map(|away| away.word().to_owned())),
+        guards: Arc::clone(guards),
+        at_work: Mutex::default(),
+    };
     let options = NodeOptions {
         tokens: Some(device_tokens(state, DeviceOwner::App, &device, &endpoint)),
         endpoint,
@@ -314,6 +332,7 @@ fn start_local(
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
         abilities: None,
+        computer: Some(computer),
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);

@@ -66,6 +66,9 @@ pub struct Flags {
     /// do not ask the person about what waits for approval at the gateway (asked with --ask panel and terminal only)
     #[argh(switch)]
     no_gateway_approvals: bool,
+    /// serve the bridge in this run although its switch is off; the switch computer-control must be on in any case
+    #[argh(switch)]
+    bridge: bool,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
@@ -143,6 +146,7 @@ fn keep(
         ssh_identity,
         ssh_config,
         no_gateway_approvals,
+        bridge,
         stored_token: _,
         all: _,
         state: _,
@@ -164,6 +168,7 @@ fn keep(
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
     kept.switch("--no-gateway-approvals", no_gateway_approvals);
+    kept.switch("--bridge", bridge);
     Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
 }
 
@@ -224,7 +229,8 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let remote = elsewhere(&flags, &config)?.map(|place| (place, remote_credential_source(&state, &environment)));
     let ask = flags.ask.unwrap_or_else(|| Ask::Desktop(Backend::usual()));
     let gateway_approvals = !flags.no_gateway_approvals;
-    let options = AppOptions { state, config, ask, tcp: !flags.no_tcp, attach_only, remote, gateway_approvals };
+    let (tcp, bridge) = (!flags.no_tcp, flags.bridge);
+    let options = AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, bridge };
     if ask == Ask::Desktop(Backend::Panel) {
         let links = options.state.clone();
         let run = on_screen(move || supervisor::run(options, lock, &signals), links);

@@ -342,5 +342,6 @@ fn options(
         exec_host,
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
         abilities: None,
+        computer: None,
     })
 }

@@ -1,6 +1,7 @@
 //! The menu: what it shows, what can be chosen, and its words. Source: spec mac-app (3.5).
 
 use super::permissions::Capability;
+use crate::state::switches::Switch;
 use openclaw_macos::appkit::menu::Item;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct MenuState {
     pub nodes: Vec<String>,
     /// What the system lets us do.
     pub permissions: Vec<Permission>,
+    /// What the owner has switched on.
+    pub switches: Vec<(Switch, bool)>,
     /// The app is a service of this login.
     pub is_service: bool,
     /// The gateway is one of its own.
@@ -99,6 +102,8 @@ pub enum MenuAction {
     SetPaused(bool),
     /// Be so strict.
     SetMode(ExecMode),
+    /// Switch this on or off.
+    SetSwitch(Switch, bool),
     /// End what was allowed for a while.
     EndGrants,
     /// Ask the system for this permission.
@@ -155,6 +160,12 @@ impl MenuState {
         if !permissions.is_empty() {
             items.push(group("Permissions", permissions));
         }
+        let switches = self
+            .switches
+            .iter()
+            .map(|(switch, on)| table.check(switch.title(), *on, MenuAction::SetSwitch(*switch, !on)));
+        let switches: Vec<Item> = switches.collect();
+        items.push(group("Capabilities", switches));
         // Not switched here: taking the service away would end the app in whose menu this stands.
         let (login, verb) = if self.is_service { ("on", "uninstall") } else { ("off", "install") };
         items.push(says(&format!("Launch at Login: {login} (openclaw app {verb})")));
@@ -213,6 +224,7 @@ mod tests {
             pairings: vec![Pairing { id: "p1".into(), who: "phone".into() }],
             nodes: vec!["this Mac: connected".to_owned()],
             permissions: vec![Permission { capability: Capability::Microphone, is_granted: false }],
+            switches: vec![(Switch::Bridge, true)],
             ..MenuState::default()
         };
         let (items, actions) = state.items();
@@ -222,6 +234,7 @@ mod tests {
         assert_eq!(action(&["Wants In: phone"]), &MenuAction::ShowPairing("p1".into()));
         assert_eq!(action(&["Commands", "Allow Everything\u{2026}"]), &MenuAction::SetMode(ExecMode::Allow));
         assert_eq!(action(&["Permissions", "Microphone"]), &MenuAction::RequestPermission(Capability::Microphone));
+        assert_eq!(action(&["Capabilities", "PeekabooBridge"]), &MenuAction::SetSwitch(Switch::Bridge, false));
         assert_eq!(action(&["Quit OpenClaw"]), &MenuAction::Quit);
         assert_eq!(chosen(&items, &["Nodes", "this Mac: connected"]).tag, 0);
         let marks = ExecMode::ALL.map(|mode| chosen(&items, &["Commands", mode.title()]).is_checked);

@@ -54,6 +54,19 @@ impl Switch {
         }
     }
 
+    /// As in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Camera => "Camera",
+            Self::Location => "Location",
+            Self::PreciseLocation => "Precise Location",
+            Self::Canvas => "Canvas",
+            Self::ComputerControl => "Computer Control",
+            Self::AppleScript => "AppleScript",
+            Self::Bridge => "PeekabooBridge",
+        }
+    }
+
     /// The switch of this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|switch| switch.word() == word)
