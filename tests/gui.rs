@@ -11,15 +11,12 @@ mod support_gui;
 
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 use support::{Faketime, QUIET, wait_until};
 use support_exec::*;
-use support_gui::*;
+use support_gui::{Desk, *};
 
 #[test]
 fn each_button_does_what_it_says() {

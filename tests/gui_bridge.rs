@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use support::{Finished, Process, wait_until};
 use support_exec::*;
-use support_gui::*;
+use support_gui::{Desk, *};
 
 /// What each refusal says.
 const OWN: &str = "window of OpenClaw itself";
@@ -217,8 +217,10 @@ fn sec_h04_computer_act_cannot_answer_the_panel() {
 fn approve_node(scratch: &Scratch) {
     let request = wait_until("a wider surface", || {
         let pending = scratch.mac_debug(&["pair", "list", "--json"]).json();
-        let pending = pending["nodes"]["pending"].as_array().or(pending["pending"].as_array())?.clone();
-        let row = pending.iter().find(|row| row["commands"].to_string().contains("computer.act"))?;
+        let row = pending["nodes"]["pending"]
+            .as_array()?
+            .iter()
+            .find(|row| row["commands"].to_string().contains("computer.act"))?;
         Some(row["requestId"].as_str()?.to_owned())
     });
     let approved = scratch.mac_debug(&["pair", "approve", &request]);

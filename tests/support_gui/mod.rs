@@ -1,5 +1,6 @@
 //! The app on a virtual X server with a window manager, driven by pointer and keyboard.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "test code")]
 
 use crate::support::{QUIET, wait_until};
 use crate::support_exec::*;
