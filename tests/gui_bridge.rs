@@ -36,7 +36,8 @@ impl Drop for Xterm {
 impl Host {
     fn new() -> Self {
         let unsigned = ("PEEKABOO_ALLOW_UNSIGNED_SOCKET_CLIENTS".to_owned(), "1".to_owned());
-        let desk = Desk::start(None, &[unsigned]);
+        // What its node wants to offer from then on is not asked about here.
+        let desk = Desk::start_with(None, &[unsigned], &["--no-gateway-approvals"]);
         let host = Self { socket: desk.scratch.state().join("bridge.sock"), desk };
         assert_eq!(host.standing(), "off", "until somebody switches it on");
         host.switch(true);
@@ -72,6 +73,15 @@ impl Host {
         let refused = self.bridge(words);
         assert_eq!(refused.code, Some(1), "{words:?}: {refused:?}");
         assert!(refused.stderr.contains(OWN), "{words:?}: {refused:?}");
+    }
+
+    /// The person clicks into the panel's text: from then on it has the keyboard.
+    fn focus(&self, panel: &Window) {
+        let id = i64::from_str_radix(panel.id.trim_start_matches("0x"), 16).unwrap().to_string();
+        wait_until("the keyboard", || {
+            self.desk.screen.click((panel.x + panel.width / 2, panel.y + 100));
+            (self.desk.screen.run("xdotool", &["getwindowfocus"]).trim() == id).then_some(())
+        });
     }
 
     /// A terminal in the lower right corner that writes down what is typed.
@@ -116,7 +126,7 @@ fn sec_h04_the_bridge_can_neither_answer_nor_move_nor_reach_the_panel() {
     host.refuses(&["move", "--at", &once]);
     host.refuses(&["drag", "--from", &title, "--at", &beside]);
     host.refuses(&["drag", "--from", &beside, "--at", &once]);
-    // The panel has the keyboard.
+    host.focus(&panel);
     for keys in ["return", "space", "tab", "escape", "alt,f4", "alt,tab"] {
         host.refuses(&["press", keys]);
     }
@@ -129,7 +139,7 @@ fn sec_h04_the_bridge_can_neither_answer_nor_move_nor_reach_the_panel() {
     }
     host.refuses(&["window", "place", "--window", &id, "--at", "0,0"]);
     host.refuses(&["window", "place", "--window", &id, "--at", "0,0", "--size", "50,50"]);
-    host.refuses(&["app", "activate", &process]);
+    assert_eq!(host.bridge(&["app", "activate", &process]).code, Some(3), "not offered on X11");
 
     assert_eq!(screen.wait_for_panel(), panel, "as it was");
     host.desk.still_asks(&asked, "all of that");
@@ -146,7 +156,8 @@ fn sec_h04_the_bridge_can_neither_answer_nor_move_nor_reach_the_panel() {
     host.refuses(&["window", "focus", "--window", &id]);
     host.desk.still_asks(&asked, "and all of this");
 
-    // A person's click answers.
+    // A person brings it to the front, and then their click answers.
+    host.focus(&panel);
     screen.click(screen.armed_panel().button(Button::Once));
     finish(asked).ran();
     screen.wait_for_no_panel();
@@ -194,6 +205,7 @@ fn sec_h04_computer_act_cannot_answer_the_panel() {
     approve_node(scratch);
     let asked = host.desk.ask(&touch(scratch));
     let panel = host.desk.screen.armed_panel();
+    host.focus(&panel);
     for members in [
         json!({"action": "key", "keys": "Return"}),
         json!({"action": "key", "keys": "space"}),

@@ -168,11 +168,15 @@ impl Desk {
     }
 
     pub fn start(document: Option<Value>, environment: &[(String, String)]) -> Self {
+        Self::start_with(document, environment, &[])
+    }
+
+    pub fn start_with(document: Option<Value>, environment: &[(String, String)], flags: &[&str]) -> Self {
         let (scratch, screen) = (Scratch::new(), Screen::new());
         if let Some(document) = document {
             scratch.approvals(&document);
         }
-        let mut command = scratch.openclaw(&["app", "--ask", "panel", "--no-tcp"]);
+        let mut command = scratch.openclaw(&[&["app", "--ask", "panel", "--no-tcp"], flags].concat());
         command.env("DISPLAY", &screen.display).envs(environment.iter().map(|(name, value)| (name, value)));
         let app = App::start_with(&scratch, command);
         let exec = Exec::of(&scratch);
