@@ -79,7 +79,7 @@ fn sec_a131_the_bridge_is_there_exactly_as_long_as_its_owner_wants_it() {
     wait_for(&scratch, "serving ");
     assert_eq!(scratch.mac_debug(&["pause"]).code, Some(0));
     wait_for(&scratch, "off: everything is paused");
-    assert_eq!(scratch.mac_debug(&["resume"]).code, Some(0));
+    assert_eq!(scratch.mac_debug(&["resume", "--yes"]).code, Some(0));
     wait_for(&scratch, "serving ");
     // A document that cannot be read leaves everything off.
     write_private(&scratch.state().join("switches.json"), b"{");

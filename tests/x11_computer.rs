@@ -82,8 +82,8 @@ fn a_click_by_a_screenshots_pixels_presses_a_button_and_a_changed_screen_refuses
     assert_eq!(asks.ended(), None);
     desk.act(click.clone()).unwrap();
     assert_eq!(wait_until("the answer", || asks.ended()), 7);
-    display.tool("xrandr", &["--size", "640x480"]);
-    wait_until("another size", || (desk.x11.screens().ok()?[0].bounds.size.width < 800.0).then_some(()));
+    display.tool("xrandr", &["--setmonitor", "half", "400/100x600/150+0+0", "screen"]);
+    wait_until("another shape", || (desk.x11.screens().ok()?[0].bounds.size.width < 800.0).then_some(()));
     assert!(desk.act(click).unwrap_err().starts_with("COMPUTER_STALE_FRAME"));
 }
 
