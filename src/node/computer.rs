@@ -49,11 +49,12 @@ impl ComputerHost {
     }
 
     fn may(&self) -> Result<(), NodeError> {
-        if !NEEDED.iter().all(|ability| self.automation.abilities().contains(ability)) {
-            return Err(unavailable("command not supported"));
-        }
         if !Switches::new(&self.state).is_on(Switch::ComputerControl) {
             return Err(unavailable("COMPUTER_DISABLED: enable Computer Control in Settings"));
+        }
+        // A desktop is opened by the first look at it, so the switch comes before.
+        if !NEEDED.iter().all(|ability| self.automation.abilities().contains(ability)) {
+            return Err(unavailable("command not supported"));
         }
         let granted = self.automation.permissions();
         for needed in [automation::Permission::Accessibility, automation::Permission::EventPosting] {
