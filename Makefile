@@ -9,7 +9,7 @@ CARGO = cargo
 export MACOSX_DEPLOYMENT_TARGET = 15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test lint bench interop check-macos ffi-audit gui-test audit restart restart-app restart-services install man completions uninstall
+.PHONY: help build run demo test lint bench bench-bridge interop check-macos ffi-audit gui-test audit restart restart-app restart-services install man completions uninstall
 
 help: ## these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,12 @@ lint: ## formatting, clippy with warnings as errors, the house rules, and that t
 	@if command -v shellcheck >/dev/null; then shellcheck -x .ci/run scripts/*.sh && echo "shellcheck: clean"; \
 	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
-bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor, and up to 5000 peers (BENCH=--json, --quick, --exec or --scale)
+bench: ## start-up, memory, round trips, analysis, fence, audit log, each beside its floor, and up to 5000 peers (BENCH=--json, --quick, --exec, --scale or --bridge)
 	$(CARGO) bench --locked --bench wire -- $(BENCH)
+
+# A release build lets no unsigned program near the desktop, so this one has debug assertions.
+bench-bridge: ## the bridge beside a bare Unix socket, captures a second, idle cost (BENCH=--json or --quick)
+	$(CARGO) bench --locked --profile proof --bench wire -- --bridge $(BENCH)
 
 interop: build ## the official product (npm): client, CLI, node host and exec-host client against ours (BENCH=1: how fast and how large both are, instead)
 	OPENCLAW_BIN=$(OPENCLAW) BENCH=$(BENCH) scripts/interop.sh

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 # Lines of code; comments help a reader and do not count. The plan was 20 000 for everything, which the first three parts
 # alone do not meet; the Mac itself (AppKit and its neighbours, the bridge, automation) is the rest. What is read first,
 # exec/ with policy and fence, stays a sixth of it.
-SHIPPED_LINES=45000
+SHIPPED_LINES=50000
 FILE_LINES=700      # past it a file is reported: is it still one thing?
 SECRETS='Secret|SecretText|Auth'
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The panel and the menu under a virtual X server, driven as a person would (tests/gui.rs). As root it runs as a throw-away
+# The panel and the menu under a virtual X server, driven as a person would (tests/gui.rs), and what the bridge may not do
+# to them (tests/gui_bridge.rs). As root it runs as a throw-away
 # user, since the AppKit-compatible library makes files in the home directory of the account.
 #
 #   scripts/gui-test.sh [FILTER]     GUI_TEST_PICTURES=DIRECTORY keeps pictures of the screen there
@@ -9,7 +10,7 @@ user=openclaw-gui
 
 missing=""
 # command:package
-for pair in Xvfb:xvfb openbox:openbox xdotool:xdotool xwininfo:x11-utils xprop:x11-utils wmctrl:wmctrl import:imagemagick xclip:xclip faketime:faketime setpriv:util-linux; do
+for pair in Xvfb:xvfb openbox:openbox xdotool:xdotool xwininfo:x11-utils xprop:x11-utils wmctrl:wmctrl import:imagemagick xclip:xclip xterm:xterm faketime:faketime setpriv:util-linux; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p)
@@ -22,7 +23,10 @@ if [ -n "$missing" ]; then
     exit 1
 fi
 
-cargo test --locked --features gnustep --test gui --no-run
+tests="gui gui_bridge"
+# shellcheck disable=SC2086,SC2046 # lists of words
+build() { cargo test --locked --features gnustep $(printf -- '--test %s ' $tests) --no-run "$@"; }
+build
 place=$(mktemp -d /tmp/ocgui.XXXXXX)
 made_user=
 # shellcheck disable=SC2317 # called by the trap
@@ -35,9 +39,9 @@ cleanup() {
     rm -rf "$place"
 }
 trap cleanup EXIT
-built() { cargo test --locked --features gnustep --test gui --no-run --message-format=json 2>/dev/null | sed -n "$1" | tail -n 1; }
-cp "$(built 's/.*"name":"gui".*"executable":"\([^"]*\)".*/\1/p')" "$place/gui"
-cp "$(built 's/.*"name":"openclaw".*"executable":"\([^"]*\/openclaw\)".*/\1/p')" "$place/openclaw"
+built() { build --message-format=json 2>/dev/null | sed -n "s,.*\"name\":\"$1\".*\"executable\":\"\([^\"]*$2\)\".*,\1,p" | tail -n 1; }
+for test in $tests; do cp "$(built "$test" '')" "$place/$test"; done
+cp "$(built openclaw /openclaw)" "$place/openclaw"
 chmod 755 "$place"
 [ -d /tmp/.X11-unix ] || mkdir -m 1777 /tmp/.X11-unix
 pictures=
@@ -48,16 +52,17 @@ if [ -n "${GUI_TEST_PICTURES:-}" ]; then
     mkdir -m 777 "$pictures"
 fi
 
-# One at a time: each has a screen of its own, and two cores are soon busy.
-run=(env -i PATH=/usr/bin:/bin OPENCLAW_TEST_PROGRAM="$place/openclaw" ${pictures:+GUI_TEST_PICTURES="$pictures"}
-    "$place/gui" --test-threads=1 --nocapture "$@")
-cd "$place"
-status=0
+as_user=()
 if [ "$(id -u)" = 0 ]; then
     id -u "$user" >/dev/null 2>&1 || { useradd -m "$user"; made_user=yes; }
-    setpriv --reuid "$user" --regid "$user" --init-groups "${run[@]}" || status=$?
-else
-    "${run[@]}" || status=$?
+    as_user=(setpriv --reuid "$user" --regid "$user" --init-groups)
 fi
+cd "$place"
+status=0
+# One at a time: each has a screen of its own, and two cores are soon busy.
+for test in $tests; do
+    "${as_user[@]}" env -i PATH=/usr/bin:/bin OPENCLAW_TEST_PROGRAM="$place/openclaw" \
+        ${pictures:+GUI_TEST_PICTURES="$pictures"} "$place/$test" --test-threads=1 --nocapture "$@" || status=$?
+done
 [ -z "$pictures" ] || cp -r "$pictures/." "$kept"
 exit "$status"

@@ -688,3 +688,20 @@ pub const LOCATION_PROMPT: Duration = Duration::from_secs(3);
 pub const CANVAS_LINK_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of such a link. ours, as most browsers
 pub const CANVAS_LINK_BYTES: usize = 2_048;
+/// Between two looks at the switches that the bridge follows. ours
+pub const SWITCHES_LOOK: Duration = Duration::from_secs(1);
+
+// ---- computer.act ----
+
+/// Screenshots whose coordinates may still be used, of all callers together. ours
+pub const COMPUTER_FRAMES: usize = 16;
+/// How long they may: an agent that thinks takes a minute or two. ours
+pub const COMPUTER_FRAME_TTL: Duration = Duration::from_secs(300);
+/// Characters of one `type`. ours; typed one by one, they take half a minute
+pub const COMPUTER_TEXT_CHARS: usize = 5_000;
+/// Longest `hold_key` and drag, below [`X11_ACTION`]. ours; the original's tool asks for 10 s at most
+pub const COMPUTER_HOLD: Duration = Duration::from_secs(7);
+/// Notches of the wheel in one `scroll`. spec: nodes/computer-use (the original's tool sends no more)
+pub const COMPUTER_NOTCHES: u32 = 100;
+/// Windows in one answer. ours
+pub const COMPUTER_WINDOWS: usize = 200;

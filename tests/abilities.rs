@@ -290,6 +290,7 @@ impl Played {
             standing: Arc::default(),
             exec_host: ExecHost::App(ExecHostClient::new(exec_socket(scratch), token, ExecHostPeer::Ours)),
             policy_editor: None,
+            computer: None,
             abilities: Some(AbilityHost::new(Arc::clone(&desktop) as _, Arc::clone(&desktop) as _, switches())),
         };
         let stop = Arc::new(Wake::new().unwrap());

@@ -336,6 +336,7 @@ fn options(script: &Script, policy: Arc<dyn PolicySource>, exec_host: ExecHost) 
         policy_editor: None,
         declares: None,
         abilities: None,
+        computer: None,
     }
 }
 

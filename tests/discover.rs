@@ -124,6 +124,7 @@ fn host_name() -> String {
 fn a_real_responder_is_found() {
     let found = Command::new("python3").args(["-c", "import zeroconf"]).output();
     if !found.is_ok_and(|done| done.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "python3 has no zeroconf");
         eprintln!("a_real_responder_is_found: left out, because python3 has no zeroconf (Debian: python3-zeroconf)");
         return;
     }

@@ -58,6 +58,7 @@ fn node(scratch: &Scratch) -> Commands {
         notifications: Arc::default(),
         policy_editor: None,
         abilities: None,
+        computer: None,
         requester: "a test".into(),
     }
 }

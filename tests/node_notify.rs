@@ -32,6 +32,7 @@ fn notify(is_declared: bool, params: Option<&str>) -> String {
         notifications: Arc::default(),
         policy_editor: None,
         abilities: None,
+        computer: None,
         requester: "a test".into(),
     };
     let request = InvokeRequest {

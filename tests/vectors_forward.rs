@@ -139,6 +139,7 @@ fn with_node<T>(exec_host: ExecHost, policy: Fixed, test: impl FnOnce(&mut Seat,
         policy_editor: None,
         declares: None,
         abilities: None,
+        computer: None,
     };
     let stop = Arc::new(Wake::new().unwrap());
     let stopped = Arc::clone(&stop);

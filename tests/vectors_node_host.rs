@@ -236,6 +236,7 @@ impl<'a> World<'a> {
             notifications: Arc::default(),
             policy_editor: Some(PolicyEditor { document: Arc::clone(&document), person: None }),
             abilities: None,
+            computer: None,
             requester: "the vectors".into(),
         };
         Self {

@@ -13,6 +13,7 @@ use crate::protocol::policy::Decision;
 use crate::protocol::text;
 use crate::service::{Role, Service, Services, log_file};
 use crate::state::switches::{self, Switch};
+
 use crate::sys::signal::Termination;
 use crate::sys::wake::Wake;
 use std::io;
@@ -73,8 +74,8 @@ impl Sources {
             let granted = permissions.iter().filter(|permission| permission.is_granted).count();
             lines.push(format!("Permissions: {granted} of {}", permissions.len()));
         }
-        let bridge = if state.bridge_socket().exists() { "on" } else { "off" };
-        lines.push(format!("Bridge: {bridge}"));
+        let bridge = about.bridge.look();
+        lines.push(format!("Bridge: {}", if bridge.starts_with("serving") { "on" } else { &bridge }));
         lines.extend(queue.away().map(|away| format!("Questions wait: {}", away.word())));
         lines.extend(mode.as_ref().err().map(|_| "Everything is denied: the approvals document is broken".to_owned()));
         MenuState {

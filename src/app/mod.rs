@@ -14,6 +14,7 @@
 //! | [`status`] | what the app tells of itself |
 //! | [`deep_link`] | `openclaw://` links, which the person confirms |
 //! | [`canvas_links`] | links out of the canvas, which the person confirms |
+//! | [`bridge_keeper`] | the bridge, as long as its owner wants it |
 //! | [`menu`] | what the menu shows, and what becomes of a choice |
 //! | [`switches`] | the menu's: how strict, and whether anything runs |
 //! | [`supervisor`] | `openclaw app`: all of this, and in local mode gateway and node |
@@ -21,6 +22,7 @@
 //! [`AppHost`] puts them together; whoever starts it holds the single-instance lock.
 
 use crate::desktop::Desktop;
+use crate::desktop::automation::{self, Automation};
 use crate::desktop::notify::Notifications;
 use crate::exec::analysis::Host;
 use crate::exec::approval::{Answer, Guards, Person, Question};
@@ -47,6 +49,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub mod canvas_links;
+pub mod bridge_keeper;
 pub mod control;
 pub mod control_envelope;
 pub mod deep_link;
@@ -93,6 +96,7 @@ pub struct AppHost {
     controls: Arc<Controls>,
     person: Arc<dyn Person>,
     notifications: Arc<Notifications>,
+    automation: Arc<dyn Automation>,
 }
 
 impl AppHost {
@@ -144,7 +148,8 @@ impl AppHost {
         // Before anything can be granted, its end can be had.
         let control = control::start(lease(&state.control_socket())?, Arc::clone(&controls)).map_err(AppError::Io)?;
         let exec_host = ExecHost::start(lease(&state.exec_socket())?, services).map_err(AppError::Io)?;
-        Ok(Self { exec_host, _control: control, controls, person, notifications })
+        let automation = automation::open();
+        Ok(Self { exec_host, _control: control, controls, person, notifications, automation })
     }
 
     /// The approval queue, for what else has to be asked here.
@@ -155,6 +160,11 @@ impl AppHost {
     /// What shows notifications here.
     pub fn notifications(&self) -> &Arc<Notifications> {
         &self.notifications
+    }
+
+    /// The desktop, for the bridge and for `computer.act`.
+    pub fn automation(&self) -> &Arc<dyn Automation> {
+        &self.automation
     }
 
     /// What there is to look at and to tighten, for the menu.

@@ -1,10 +1,12 @@
 //! What this app tells of itself: in our own words for `mac-debug` and the menu, and in those of the official command
 //! line. Never a secret. Source: spec mac-app (4.3).
 
+use super::bridge_keeper::BridgeStanding;
 use super::control::Controls;
 use super::operator::Route;
 use super::pairing::PairingDesk;
 use super::supervisor::AttachOnly;
+use crate::bridge;
 use crate::client::{Endpoint, Standing};
 use crate::desktop::bundle::{self, Bundle};
 use crate::desktop::permissions;
@@ -61,6 +63,8 @@ pub struct About {
     pub node: Arc<Standing>,
     /// Its connection as an operator, by which it shows what waits at the gateway.
     pub operator: Arc<Standing>,
+    /// The bridge.
+    pub bridge: Arc<BridgeStanding>,
 }
 
 impl About {
@@ -105,6 +109,7 @@ pub fn status(controls: &Controls) -> Value {
         "node": about.node.look(),
         "operator": about.operator.look(),
         "permissions": permissions::all(&**permissions),
+        "bridge": about.bridge.look(),
         "sockets": sockets(state),
         "fence": fencer.mechanism(),
         "grants": grants.list().len(),
@@ -118,11 +123,12 @@ fn sockets(state: &StateDir) -> Value {
         let mode = path.symlink_metadata().ok().map(|found| format!("{:04o}", found.permissions().mode() & 0o7777));
         json!({"path": path, "mode": mode})
     };
+    let bridge = std::env::home_dir().map_or_else(|| state.bridge_socket(), |home| bridge::own_socket(state, &home));
     json!({
         "exec": socket(&state.exec_socket()),
         "control": socket(&state.control_socket()),
         "gateway": socket(&state.gateway_socket()),
-        "bridge": socket(&state.bridge_socket()),
+        "bridge": socket(&bridge),
     })
 }
 

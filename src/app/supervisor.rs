@@ -1,6 +1,7 @@
 //! `openclaw app`: the exec socket, and in local mode the gateway and this machine's node in the
 //! same process. Source: DESIGN "Local mode and pinning".
 
+use super::bridge_keeper::{BridgeKeeper, Wanted};
 use super::canvas_links;
 use super::control::Controls;
 use super::gateway_approvals;
@@ -24,7 +25,7 @@ use crate::identity::secret::Secret;
 use crate::limits;
 use crate::node::exec_host_client::{ExecHostClient, ExecHostPeer};
 use crate::node::policy_edits::PolicyEditor;
-use crate::node::{self, AbilityHost, NodeOptions, commands};
+use crate::node::{self, AbilityHost, ComputerHost, Frames, NodeOptions, commands};
 use crate::protocol::connect::ClientInfo;
 use crate::protocol::notify::NOTIFY;
 use crate::service::Service;
@@ -42,7 +43,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,8 @@ pub struct AppOptions {
     pub gateway_approvals: bool,
     /// This app as a service that starts at each login, if it can be one as it was started.
     pub at_login: Option<Service>,
+    /// Serve the bridge although its own switch is off.
+    pub bridge: bool,
 }
 
 /// Why the app did not start.
@@ -151,7 +154,7 @@ impl Attached {
 /// # Errors
 /// See [`SupervisorError`]; nothing of it runs then.
 pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> Result<(), SupervisorError> {
-    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login } = options;
+    let AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login, bridge } = options;
     let operators = OperatorDesktop::default();
     let settings = Settings::of(&config.exec);
     let approvals = Arc::new(ApprovalsDocument::new(&state));
@@ -179,6 +182,11 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     let _ = about
         .gateway
         .set(gateway.as_ref().map_or((Mode::Unconfigured, None), |(gateway, _)| gateway.described(is_remote)));
+    let Controls { guards, .. } = &**host.controls();
+    let wanted = Wanted { state: state.clone(), in_this_run: bridge };
+    let bridge =
+        BridgeKeeper::start(wanted, Arc::clone(host.automation()), Arc::clone(guards), Arc::clone(&about.bridge))
+            .map_err(SupervisorError::System)?;
     if let Some(menu) = menu {
         let gateway = gateway.as_ref().map(|(gateway, _)| gateway);
         show_menu(menu, gateway, &host, at_login).map_err(SupervisorError::System)?;
@@ -210,6 +218,7 @@ pub fn run(options: AppOptions, _lock: InstanceLock, signals: &Termination) -> R
     crate::log!("app", "ready; commands are decided here, {}", state.exec_socket().display());
     signals.wait().map_err(SupervisorError::System)?;
     crate::log!("app", "stopping");
+    drop(bridge);
     // Prompts and commands first: what they answer still finds its way back.
     host.stop();
     if let Some(local) = local {
@@ -291,7 +300,7 @@ fn start_local(
         Box::new(move || source())
     };
     let approvals = &policy_editor.document;
-    let Controls { permissions, about, .. } = &**host.controls();
+    let Controls { permissions, about, queue, guards, .. } = &**host.controls();
     let mut surface = node::surface();
     if host.notifications().are_possible() {
         surface.commands.push(NOTIFY.to_owned());
@@ -314,6 +323,16 @@ fn start_local(
     let _ = about.route.set(Arc::clone(&route));
     let node_id = device.id();
     let exec_host = ExecHostClient::new(state.exec_socket(), token_source(approvals), ExecHostPeer::Ours);
+    let seeing = Arc::clone(queue);
+    let frames = Arc::new(Frames::new(Arc::clone(host.automation())));
+    let computer = ComputerHost {
+        automation: Arc::clone(host.automation()),
+        frames: Arc::clone(&frames),
+        state: state.clone(),
+        away: Box::new(move || seeing.away().map(|away| away.word().to_owned())),
+        guards: Arc::clone(guards),
+        at_work: Mutex::default(),
+    };
     let options = NodeOptions {
         tokens: Some(device_tokens(state, DeviceOwner::App, &device, &endpoint)),
         endpoint,
@@ -330,7 +349,10 @@ fn start_local(
         standing: Arc::clone(&about.node),
         exec_host: commands::ExecHost::App(exec_host),
         policy_editor: Some(policy_editor),
-        abilities: offered.map(|offered| AbilityHost::new(offered, Arc::clone(permissions), Switches::new(state))),
+        abilities: offered.map(|offered| {
+            AbilityHost::new(offered, Arc::clone(permissions), Switches::new(state)).with_frames(frames)
+        }),
+        computer: Some(computer),
     };
     let stop = Arc::new(Wake::new().map_err(SupervisorError::System)?);
     let stopped = Arc::clone(&stop);

@@ -66,6 +66,9 @@ pub struct Flags {
     /// do not ask the person about what waits for approval at the gateway (asked with --ask panel and terminal only)
     #[argh(switch)]
     no_gateway_approvals: bool,
+    /// serve the bridge in this run although its switch is off; the switch computer-control must be on in any case
+    #[argh(switch)]
+    bridge: bool,
     /// use the token that OPENCLAW_GATEWAY_TOKEN held when the service was installed
     #[argh(switch)]
     stored_token: bool,
@@ -143,6 +146,7 @@ fn keep(
         ssh_identity,
         ssh_config,
         no_gateway_approvals,
+        bridge,
         stored_token: _,
         all: _,
         state: _,
@@ -164,6 +168,7 @@ fn keep(
     kept.option("--port", environment.gateway_port.map(|port| port.to_string()));
     kept.switch("--no-tcp", no_tcp);
     kept.switch("--no-gateway-approvals", no_gateway_approvals);
+    kept.switch("--bridge", bridge);
     Ok(ssh::keep(kept, ssh, ssh_identity, ssh_config)?)
 }
 
@@ -247,8 +252,8 @@ fn serve(flags: Flags, mut environment: Environment) -> Result<(), Box<dyn std::
     let gateway_approvals = !flags.no_gateway_approvals;
     let has_menu = ask == Ask::Desktop(Backend::Panel);
     let at_login = has_menu.then(|| at_login(&flags, &state, &environment)).flatten();
-    let tcp = !flags.no_tcp;
-    let options = AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login };
+    let (tcp, bridge) = (!flags.no_tcp, flags.bridge);
+    let options = AppOptions { state, config, ask, tcp, attach_only, remote, gateway_approvals, at_login, bridge };
     if has_menu {
         let links = options.state.clone();
         let run = on_screen(move || supervisor::run(options, lock, &signals), links);

@@ -343,5 +343,6 @@ fn options(
         policy_editor: Some(PolicyEditor { document: approvals, person: None }),
         declares: None,
         abilities: None,
+        computer: None,
     })
 }

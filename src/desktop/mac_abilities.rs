@@ -43,7 +43,7 @@ impl MacAbilities {
         let folders = support.filter(|_| cfg!(target_os = "macos")).unwrap_or_else(|| state.documents().to_owned());
         Self {
             folders: folders.join("canvas"),
-            frames: Arc::new(Store::new(state.documents().join("canvas-frames.json"))),
+            frames: Arc::new(Store::new(state.canvas_frames())),
             asked: Arc::default(),
             watched: Arc::default(),
             outside,

@@ -63,8 +63,10 @@ const ANDROID: &[&str] = &[
 ];
 const UNKNOWN: &[&str] = &["camera.list", "location.get", "system.notify"];
 
-/// Commands that an approver of the surface needs `operator.admin` for.
-const ADMIN_COMMANDS: &[&str] = &[name::RUN, name::RUN_PREPARE, name::WHICH, "fs.listDir", "terminal.upload"];
+/// Commands that an approver of the surface needs `operator.admin` for: whoever has mouse and keyboard can run anything, so
+/// `computer.act` is among them (stricter than the original).
+const ADMIN_COMMANDS: &[&str] =
+    &[name::RUN, name::RUN_PREPARE, name::WHICH, "computer.act", "fs.listDir", "terminal.upload"];
 /// Prefixes of the same.
 const ADMIN_PREFIXES: &[&str] = &["browser.proxy", name::EXEC_APPROVALS];
 

@@ -2,6 +2,7 @@
 //! owner's switch and the system's permission are there, and all three are looked at again at each call.
 //! Source: spec mac-app (1.10).
 
+use super::frames::Frames;
 use crate::client::Surface;
 use crate::desktop::abilities::{Abilities, CanvasAnswer, Done, Trouble};
 use crate::desktop::permissions::{Capability, Grant, Permissions};
@@ -68,13 +69,19 @@ pub struct AbilityHost {
     backend: Arc<dyn Abilities>,
     permissions: Arc<dyn Permissions>,
     switches: Switches,
+    frames: Option<Arc<Frames>>,
     at_work: AtomicUsize,
 }
 
 impl AbilityHost {
     /// Over one desktop, with what the system has granted and the owner has switched on.
     pub fn new(backend: Arc<dyn Abilities>, permissions: Arc<dyn Permissions>, switches: Switches) -> Self {
-        Self { backend, permissions, switches, at_work: AtomicUsize::new(0) }
+        Self { backend, permissions, switches, frames: None, at_work: AtomicUsize::new(0) }
+    }
+
+    /// The same, whose screenshots `computer.act` may point into.
+    pub fn with_frames(self, frames: Arc<Frames>) -> Self {
+        Self { frames: Some(frames), ..self }
     }
 
     /// What can be done now, to be declared; the permissions stand beside it.
@@ -157,8 +164,13 @@ impl AbilityHost {
         Ok(match command {
             name::SCREEN_SNAPSHOT => {
                 let request = ScreenSnapshot::parse(params)?;
+                let sight = self.frames.as_ref().and_then(|frames| frames.look(request.screen));
                 let picture = checked(desktop.screen_snapshot(&request, cancel), |picture| picture.bytes.0.len())?;
                 let mut answer = json!(picture);
+                let size = (picture.width, picture.height);
+                if let Some(id) = self.frames.as_ref().and_then(|frames| frames.keep(sight, &request, size)) {
+                    set(&mut answer, "displayFrameId", json!(id));
+                }
                 set(&mut answer, "screenIndex", json!(request.screen));
                 set(&mut answer, "capturedAtMs", json!(wall_ms()));
                 answer

@@ -1,6 +1,7 @@
 //! What each command does. Source: spec gateway §5 "system.* commands", exec (e).
 
 use super::abilities::AbilityHost;
+use super::computer::ComputerHost;
 use super::exec_host_client::{ExecHostClient, HostUnreachable};
 use super::policy_edits::{Caller, PolicyEditor};
 use crate::client::Surface;
@@ -15,6 +16,7 @@ use crate::exec::run::{self, RunOutcome};
 use crate::identity::random;
 use crate::limits;
 use crate::protocol::ability;
+use crate::protocol::computer;
 use crate::protocol::node::{
     ExecEvent, InvokeRequest, NodeError, RunRequest, RunResult, RunSource, name, parse_run, parse_which,
 };
@@ -52,6 +54,8 @@ pub struct Commands {
     pub policy_editor: Option<PolicyEditor>,
     /// Who serves what needs no program.
     pub abilities: Option<AbilityHost>,
+    /// Who serves `computer.act`.
+    pub computer: Option<ComputerHost>,
     /// Through which way requests come, for the person.
     pub requester: String,
 }
@@ -107,6 +111,10 @@ impl Commands {
         {
             return self.use_ability(abilities, request, params, prepared, cancel);
         }
+        if let Some(computer) = self.computer.as_ref().filter(|_| request.command == computer::ACT) {
+            let answer = computer.perform(params, &self.requester, cancel)?;
+            return Some(answer.map_or_else(Outcome::refused, Outcome::payload));
+        }
         if !self.offered.commands.contains(&request.command) {
             return Some(Outcome::refused(unsupported()));
         }
@@ -142,7 +150,16 @@ impl Commands {
             surface.caps.extend(now.caps.into_iter().filter(|cap| !self.offered.caps.contains(cap)));
             surface.commands.extend(now.commands);
         }
+        if self.computer.as_ref().is_some_and(|computer| computer.refusal().is_none()) {
+            surface.caps.push(computer::CAP.to_owned());
+            surface.commands.push(computer::ACT.to_owned());
+        }
         surface
+    }
+
+    /// Whether [`Commands::surface`] depends on switches and permissions.
+    pub fn surface_may_change(&self) -> bool {
+        self.abilities.is_some() || self.computer.is_some()
     }
 
     fn use_ability(

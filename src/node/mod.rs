@@ -4,7 +4,9 @@
 pub mod abilities;
 mod announce;
 pub mod commands;
+pub mod computer;
 pub mod exec_host_client;
+pub mod frames;
 mod host;
 mod invocations;
 pub mod policy_edits;
@@ -12,6 +14,8 @@ mod skills;
 
 pub use abilities::AbilityHost;
 pub use commands::ExecHost;
+pub use computer::ComputerHost;
+pub use frames::Frames;
 pub use host::surface;
 
 use crate::client::connection::Ended;
@@ -75,6 +79,8 @@ pub struct NodeOptions {
     pub policy_editor: Option<PolicyEditor>,
     /// Who serves what needs no program: the app's own node only, whose process has the permissions.
     pub abilities: Option<AbilityHost>,
+    /// Who serves `computer.act`: as for `abilities`.
+    pub computer: Option<ComputerHost>,
 }
 
 impl NodeOptions {
@@ -242,6 +248,7 @@ impl Node {
                 notifications: options.notifications,
                 policy_editor: options.policy_editor,
                 abilities: options.abilities,
+                computer: options.computer,
                 requester,
             }),
             recent: Arc::new(RecentRuns::default()),
@@ -273,7 +280,7 @@ impl Node {
         let since = Instant::now();
         announce::start(connection.link());
         let holds = || !invocations.is_idle() || self.surface() == options.surface;
-        let is_looked_at = options.surface.permissions.is_some() || self.commands.abilities.is_some();
+        let is_looked_at = options.surface.permissions.is_some() || self.commands.surface_may_change();
         let look = if is_looked_at { limits::PERMISSIONS_LOOK } else { limits::HOST_STATS_INTERVAL };
         let waited = stay(&connection, stop, look, &holds);
         // What is under way has nobody to answer to any more.

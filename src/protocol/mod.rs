@@ -1,6 +1,7 @@
 //! What crosses the wires, as types. No I/O, no clock, no policy.
 
 pub mod ability;
+pub mod computer;
 pub mod connect;
 pub mod dns;
 pub mod error;

@@ -15,6 +15,8 @@ const APPROVALS: &str = "exec-approvals.json";
 const NODE_CONFIG: &str = "node.json";
 const GATEWAY_TOKEN: &str = "gateway-token";
 const PAUSED: &str = "paused";
+const SWITCHES: &str = "switches.json";
+const CANVAS_FRAMES: &str = "canvas-frames.json";
 const DEEP_LINK_KEY: &str = "deep-link-key";
 const GATEWAY_PINS: &str = "identity/gateway-pins.json";
 const GATEWAY_KEY: &str = "identity/gateway.json";
@@ -24,11 +26,13 @@ const NODES_PAIRED: &str = "nodes/paired.json";
 const NODES_PENDING: &str = "nodes/pending.json";
 /// Newest first.
 const AUDIT: [&str; limits::AUDIT_FILES] = ["audit.jsonl", "audit.1.jsonl", "audit.2.jsonl", "audit.3.jsonl"];
-const DOCUMENTS: [&str; 21] = [
+const DOCUMENTS: [&str; 23] = [
     APPROVALS,
     NODE_CONFIG,
     GATEWAY_TOKEN,
     PAUSED,
+    SWITCHES,
+    CANVAS_FRAMES,
     DEEP_LINK_KEY,
     GATEWAY_KEY,
     GATEWAY_PINS,
@@ -228,6 +232,16 @@ impl StateDir {
     /// The shared token that we made for a config file without one.
     pub fn gateway_token(&self) -> PathBuf {
         self.documents.join(GATEWAY_TOKEN)
+    }
+
+    /// What the owner has switched on.
+    pub fn switches(&self) -> PathBuf {
+        self.documents.join(SWITCHES)
+    }
+
+    /// Where the canvas of each session was last.
+    pub fn canvas_frames(&self) -> PathBuf {
+        self.documents.join(CANVAS_FRAMES)
     }
 
     /// There as long as nothing may run.

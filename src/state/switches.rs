@@ -7,9 +7,6 @@ use super::{StateDir, StateError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Name of the document.
-const FILE: &str = "switches.json";
-
 /// One switch. Source: spec mac-app (3.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -112,7 +109,7 @@ pub struct Switches {
 impl Switches {
     /// Those of this state directory. Opens nothing yet.
     pub fn new(state: &StateDir) -> Self {
-        Self { store: Store::new(state.documents().join(FILE)), audit: AuditLog::new(state) }
+        Self { store: Store::new(state.switches()), audit: AuditLog::new(state) }
     }
 
     /// Whether it is on. A document that cannot be read leaves everything off.

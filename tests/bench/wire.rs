@@ -5,8 +5,9 @@
 //! same bytes over the same kinds of sockets, or for the same process, without any of our work.
 //!
 //! Flags: `--json` prints one JSON array; `--quick` takes a tenth of the samples and leaves out how all of it grows with
-//! the number of peers; `--scale` shows only that; `--exec` leaves out start-up, memory, relayed calls and growth.
+//! the number of peers; `--scale` and `--bridge` show only that; `--exec` leaves out start-up, memory, relayed calls and growth.
 
+mod bridge;
 mod exec;
 mod floor;
 mod gateway;
@@ -57,16 +58,17 @@ impl Figure {
 fn main() -> ExitCode {
     let mut json = false;
     let mut share = 1;
-    let mut parts = Parts { gateway: true, exec: true, scale: true };
+    let mut parts = Parts { gateway: true, exec: true, scale: true, bridge: true };
     for flag in std::env::args().skip(1) {
         match flag.as_str() {
             "--json" => json = true,
             "--quick" => (share, parts.scale) = (10, false),
-            "--exec" => (parts.gateway, parts.scale) = (false, false),
-            "--scale" => (parts.gateway, parts.exec) = (false, false),
+            "--exec" => (parts.gateway, parts.scale, parts.bridge) = (false, false, false),
+            "--scale" => (parts.gateway, parts.exec, parts.bridge) = (false, false, false),
+            "--bridge" => (parts.gateway, parts.exec, parts.scale) = (false, false, false),
             "--bench" => {} // from cargo
             other => {
-                eprintln!("bench: unknown flag {other}; there are --json, --quick, --exec and --scale");
+                eprintln!("bench: unknown flag {other}; there are --json, --quick, --exec, --scale and --bridge");
                 return ExitCode::from(2);
             }
         }
@@ -95,6 +97,8 @@ struct Parts {
     exec: bool,
     /// With many peers.
     scale: bool,
+    /// Seeing the desktop.
+    bridge: bool,
 }
 
 /// The figures of these parts, from a `share`th of the samples.
@@ -103,6 +107,9 @@ fn measure(share: usize, parts: &Parts) -> Outcome<Vec<Figure>> {
     let mut figures = Vec::new();
     if parts.gateway || parts.exec {
         one_node(&samples, parts.gateway, &mut figures)?;
+    }
+    if parts.bridge {
+        figures.extend(bridge::figures(&samples)?);
     }
     if parts.scale {
         figures.extend(scale::figures(&samples)?);

@@ -214,7 +214,7 @@ fn a_result_that_no_frame_holds_is_refused_with_what_to_do() {
 fn a_broken_document_of_switches_leaves_everything_off() {
     let house = house();
     house.all_on();
-    std::fs::write(house.state.documents().join("switches.json"), "{").unwrap();
+    std::fs::write(house.state.switches(), "{").unwrap();
     let (host, _) = house.host(Scripted::default());
     let commands = host.surface().commands;
     assert!(!commands.iter().any(|name| name.starts_with("camera.") || name.starts_with("canvas.")), "{commands:?}");
