@@ -32,8 +32,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+#[cfg(target_os = "linux")]
 use std::time::Duration;
-use support::{Client, Gateway, Options, Pty, TOKEN, wait_until};
+#[cfg(target_os = "linux")]
+use support::Pty;
+use support::{Client, Gateway, Options, TOKEN, wait_until};
 use support_exec::*;
 
 const APPLESCRIPT: &str = "system.applescript";
@@ -61,6 +64,7 @@ fn offers(scratch: &Scratch, command: &str) -> bool {
     own_node(scratch)["commands"].as_array().unwrap().contains(&json!(command))
 }
 
+#[cfg(target_os = "linux")]
 fn becomes(scratch: &Scratch, command: &str, offered: bool) {
     wait_until(&format!("{command} is {offered}"), || {
         let node = own_node(scratch);
