@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// asks. Names: appleScript, notifications, accessibility, screenRecording, microphone, speechRecognition, camera,
 /// location, eventPosting.
 #[derive(FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "permissions")]
+#[argh(subcommand, name = "permissions", example = "openclaw mac-debug permissions status")]
 pub struct Flags {
     /// print JSON
     #[argh(switch)]
