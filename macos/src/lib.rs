@@ -12,8 +12,6 @@
 //! An Objective-C exception cannot be caught here. So nothing is called that may raise one: every wrapper checks first
 //! what would (mac-app §8.9).
 #![warn(missing_docs)]
-// The parts that bring the other frameworks call what is not called yet.
-#![allow(dead_code)]
 
 #[macro_use]
 mod declare;

@@ -1,5 +1,5 @@
 //! `openclaw app uninstall`: the launch agent or unit, what an app leaves in the state directory when it is killed, and
-//! at the owner's word everything that this program keeps. Source: issue part 4, point 5.
+//! at the owner's word everything that this program keeps.
 
 use super::service::Order;
 use super::{failed, locate, say};

@@ -1,5 +1,5 @@
 //! Whether the person can see this session's screen at all. A locked screen, or another user's session in front of
-//! ours, takes every prompt away and answers none. Source: spec mac-app (3.2), issue part 4, point 5.
+//! ours, takes every prompt away and answers none. Source: spec mac-app (3.2).
 
 use crate::sys::wake::Wake;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
