@@ -54,9 +54,8 @@ files() {
     (cd "$state" && find . -type f ! -name app.log | sort | while read -r file; do
         printf '%s %7d  %s\n' "$(mode "$file")" "$(wc -c <"$file")" "${file#./}"
     done)
-    echo "every name below the state directory (src/state/paths.rs and the documents beside it):"
-    { sed 's,//.*,,' src/state/paths.rs | grep -ohE '"[a-z0-9./-]+\.(jsonl?|sock|token|lock)"|"[a-z/-]+-(token|key)"|"(paused|logs|native)"'
-      grep -rohE --include='*.rs' 'documents\(\)\.join\("[^"]+"|^const FILE: &str = "[^"]+"' src/state src/desktop | grep -o '"[^"]*"'; } |
+    echo "every name below the state directory (src/state/paths.rs):"
+    sed 's,//.*,,' src/state/paths.rs | grep -ohE '"[a-z0-9./-]+\.(jsonl?|sock|token|lock)"|"[a-z/-]+-(token|key)"|"(paused|logs|native)"' |
         tr -d '"' | sort -u | tr '\n' ' ' | fold -sw 120
     printf '\noutside of it: see "What is written" in README.md\n'
 }
