@@ -202,7 +202,7 @@ fn sec_h04_computer_act_cannot_answer_the_panel() {
         let done = scratch.mac_debug(&["invoke", "computer.act", &members.to_string(), "--json"]);
         format!("{}{}", done.stdout, done.stderr)
     };
-    approve_node(scratch);
+    wait_for_computer(scratch);
     let asked = host.desk.ask(&touch(scratch));
     let panel = host.desk.screen.armed_panel();
     host.focus(&panel);
@@ -225,18 +225,8 @@ fn sec_h04_computer_act_cannot_answer_the_panel() {
     finish(asked).ran();
 }
 
-/// The owner lets the app's own node do what it declares since the switch is on.
-fn approve_node(scratch: &Scratch) {
-    let request = wait_until("a wider surface", || {
-        let pending = scratch.mac_debug(&["pair", "list", "--json"]).json();
-        let row = pending["nodes"]["pending"]
-            .as_array()?
-            .iter()
-            .find(|row| row["commands"].to_string().contains("computer.act"))?;
-        Some(row["requestId"].as_str()?.to_owned())
-    });
-    let approved = scratch.mac_debug(&["pair", "approve", &request]);
-    assert_eq!(approved.code, Some(0), "{approved:?}");
+/// The app's own gateway knows what its owner has switched on.
+fn wait_for_computer(scratch: &Scratch) {
     wait_until("computer.act", || {
         let nodes = scratch.mac_debug(&["nodes", "--json"]);
         nodes.stdout.contains("computer.act").then_some(())
