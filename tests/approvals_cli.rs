@@ -522,7 +522,7 @@ fn sec_h15_a_loosening_change_waits_for_the_person_at_the_node() {
         Process::spawn(scratch.mac_debug_command(&["approvals", "allowlist", "add", "/bin/ls", "--node", id]));
     terminal.expect("the allowlist gets /bin/ls");
     terminal.expect("then Return");
-    terminal.type_text("once\n");
+    terminal.type_text("change\n");
     while add.ended().is_none() {
         terminal.watch(Duration::from_millis(10));
     }
