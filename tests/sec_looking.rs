@@ -18,6 +18,8 @@ const LOOKS: &[&[&str]] = &[
     &["permissions", "status"],
     &["selftest"],
     &["selftest", "--json"],
+    &["switch"],
+    &["switch", "--json"],
     &["status"],
     &["status", "--json"],
     &["doctor"],
@@ -49,6 +51,7 @@ const WITHOUT_OBJECT: &[&[&str]] = &[
     // It asks the whole network, so it is tried in one of its own: tests/discover.rs.
     &["discover", "--timeout", "1"],
     &["permissions", "request"],
+    &["switch", "camera", "on"],
     &["run"],
     &["invoke"],
     &["pair", "approve"],
