@@ -7,9 +7,9 @@ use crate::identity::random;
 use crate::limits;
 use crate::protocol::ability::ScreenSnapshot;
 use crate::protocol::computer::Spot;
+use crate::sys::clock::{Expiry, Now};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// The screenshots that were taken lately.
 pub struct Frames {
@@ -31,7 +31,7 @@ struct Frame {
     size: (u32, u32),
     /// The width that it was asked to have; the official tool goes on calling it so wide.
     asked: Option<u32>,
-    taken: Instant,
+    until: Expiry,
 }
 
 impl Frames {
@@ -59,7 +59,9 @@ impl Frames {
             taken.pop_front();
         }
         let asked = request.max_width;
-        taken.push_back(Frame { id: id.clone(), execution, sight, size, asked, taken: Instant::now() });
+        // On both clocks: a machine that slept does not show what it did.
+        let until = Expiry::after(Now::read(), limits::COMPUTER_FRAME_TTL);
+        taken.push_back(Frame { id: id.clone(), execution, sight, size, asked, until });
         Some(id)
     }
 
@@ -72,7 +74,7 @@ impl Frames {
         let taken = self.taken();
         let frame = taken.iter().find(|frame| frame.id == id && frame.execution == execution);
         let frame = frame.ok_or("this screenshot is not known here, or belongs to another execution")?;
-        if frame.taken.elapsed() > limits::COMPUTER_FRAME_TTL {
+        if frame.until.passed(Now::read()) {
             return Err("this screenshot is too old");
         }
         if spot.screen.is_some_and(|index| index != frame.sight.index) {
