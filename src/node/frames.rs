@@ -172,6 +172,16 @@ mod tests {
     }
 
     #[test]
+    fn a_place_ends_with_its_time() {
+        let frames = Frames::new(Arc::new(Screens(Mutex::new(vec![screen(0.0, 1_000.0)]))));
+        let id = frames.keep(frames.look(0), &of(Some("e")), (1_000, 1_000)).unwrap();
+        let spot = Spot { x: 1.0, y: 1.0, frame: Some(id), width: None, screen: None };
+        assert!(frames.place("e", &spot).is_ok());
+        frames.taken()[0].until = Expiry::after(Now::read(), std::time::Duration::ZERO);
+        assert_eq!(frames.place("e", &spot), Err("this screenshot is too old"));
+    }
+
+    #[test]
     fn the_oldest_is_forgotten() {
         let frames = Frames::new(Arc::new(Screens(Mutex::new(vec![screen(0.0, 100.0)]))));
         let take = || frames.keep(frames.look(0), &of(Some("e")), (100, 100)).unwrap();
